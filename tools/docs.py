@@ -374,7 +374,7 @@ def datasets() -> str:
     ]
     parts = ["## The datasets", table(("name", "classes", "contents", "published image counts"), rows)]
     for name, each in known.items():
-        parts += [f"### {name}", inspect.cleandoc(sys.modules[DATASETS[name].partition(":")[0]].__doc__ or "")]
+        parts += [f"### {name}", inspect.getdoc(inspect.getmodule(each.layouts[0].read)) or ""]
         parts.append(f"{each.obtain} Classes: {', '.join(each.labels) or 'as in the files'}.")
         layouts = [
             (layout.name, " and ".join(f"`{cell(mark)}`" for mark in layout.marks) or "–", layout.copies or "–")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from fer2013_arrays import open_arrays
-from mien.data.datasets import ferplus, open_dataset
-from mien.data.datasets.fer2013 import FINGERPRINTS
+from mien.data.datasets import ferplus, open_dataset, reader
 
 COUNTS = {
     "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
@@ -38,7 +37,7 @@ def test_counts_and_fingerprints_are_the_published_ones(root: Path) -> None:
     for split in SPLITS:
         data = open_dataset("fer2013", root, split)
         assert list(data.counts.values()) == COUNTS[split]
-        assert data.digest == FINGERPRINTS[split] and data.notes == ()
+        assert data.digest == reader("fer2013").fingerprints[split] and data.notes == ()
 
 
 def test_images_are_mapped_and_pickle_as_a_path(root: Path) -> None:

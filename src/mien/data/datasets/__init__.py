@@ -5,38 +5,30 @@
 ['affectnet7', 'affectnet8', 'affwild2']
 """
 
+import functools
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from ...cards import ASSETS
 from ...registry import lookup
 from .dataset import Dataset, Sample
 from .layout import Damaged
 from .protocols import DEFAULT_DRAW, Draw
-from .reader import Reader
+from .reader import Reader, described
 
 __all__ = ["DATASETS", "Dataset", "Draw", "Reader", "Sample", "open_dataset", "reader"]
 
-DATASETS: dict[str, str] = {
-    "fer2013": "mien.data.datasets.fer2013:READER",
-    "ferplus": "mien.data.datasets.ferplus:READER",
-    "rafdb": "mien.data.datasets.rafdb:READER",
-    "affectnet7": "mien.data.datasets.affectnet:AFFECTNET7",
-    "affectnet8": "mien.data.datasets.affectnet:AFFECTNET8",
-    "ckplus": "mien.data.datasets.ckplus:READER",
-    "jaffe": "mien.data.datasets.jaffe:READER",
-    "sfew": "mien.data.datasets.sfew:READER",
-    "affwild2": "mien.data.datasets.affwild2:READER",
-    "london": "mien.data.datasets.london:READER",
-    "pooled": "mien.data.datasets.pooled:READER",
-    "folder": "mien.data.datasets.folder:READER",
-    "csv": "mien.data.datasets.csv:READER",
-    "synthetic": "mien.data.datasets.synthetic:READER",
-}
-"""Every dataset by name."""
+DATASETS: Mapping[str, Mapping[str, Any]] = tomllib.loads((ASSETS / "datasets.toml").read_text(encoding="utf-8"))
+"""Every dataset by name, with its entry in `datasets.toml`."""
 
 
+@functools.cache
 def reader(name: str) -> Reader:
     """Return the reader of a dataset, with its layouts, protocols, options and labels; UnknownName for an unknown one."""
-    return lookup(name, DATASETS, "dataset")
+    table = lookup(name, DATASETS, "dataset")
+    return table if isinstance(table, Reader) else described(name, {**DATASETS.get(table.get("like"), {}), **table})
 
 
 def open_dataset(

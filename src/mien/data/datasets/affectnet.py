@@ -12,16 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DatasetError
-from ...labels import AFFECTNET7 as SEVEN
-from ...labels import AFFECTNET8 as EIGHT
 from ...labels import AFFECTNET11, ALPHABETICAL8
 from .cache import mapped
 from .dataset import Dataset
 from .folders import ListedImages, part_folders, part_of, read_class_folders
-from .layout import Layout, Place, child, marked
+from .layout import Place, child
 from .listing import affect, header_of, number_in, read_rows, read_table, single_precision, subfolders, texts
-from .protocols import Protocol, held_out, official, validation_is_test
-from .reader import Option, Reader
 
 COLUMNS = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
@@ -35,7 +31,8 @@ LISTS = {
 ANNOTATIONS = ("stem", "expression", "valence", "arousal")  # arrays of the copies with one file per value
 
 
-def _read_lists(place: Place) -> Dataset:
+def read_lists(place: Place) -> Dataset:
+    """Read `training.csv` and `validation.csv`, in which some copies lack the line of the header."""
     folder = child(
         place.base, "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated", "images"
     )
@@ -60,8 +57,8 @@ def _read_lists(place: Place) -> Dataset:
     return listed.dataset(place.labels, boxes=columns[:, :4], valence=valence, arousal=arousal)
 
 
-def _read_arrays(place: Place) -> Dataset:
-    """`train_set` and `val_set` with one file per value and image: hundreds of thousands, hence the cache."""
+def read_arrays(place: Place) -> Dataset:
+    """Read `train_set` and `val_set` with one file per value and image: hundreds of thousands, hence the cache."""
     listed = ListedImages(place, place.base)
     for folder, where in part_folders(place.base).items():
         if not (place.base / folder / "annotations").is_dir():
@@ -114,9 +111,9 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def _read_phases(place: Place) -> Dataset:
-    """The csv of yaoing/DAN: columns phase, img_path, label."""
-    path = marked(place.base, "affectnet.csv")
+def read_phases(place: Place) -> Dataset:
+    """Read the csv of yaoing/DAN: columns phase, img_path, label."""
+    [path] = place.marked
     table = read_table(path, "phase", "img_path", "label")
     listed = ListedImages(place, place.base, (row.get("img_path", "") for _, row in table))
     for line, row in table:
@@ -132,7 +129,8 @@ def _read_phases(place: Place) -> Dataset:
 ORDERS = {"affectnet": AFFECTNET11, "alphabetical": ALPHABETICAL8}  # option `order` → classes of the folders 0, 1, 2 …
 
 
-def _read_folders(place: Place) -> Dataset:
+def read_folders(place: Place) -> Dataset:
+    """Read `<part>/<class>/…`; numbered folders need the option `order`, otherwise DatasetError."""
     folders, order = part_folders(place.base), place.options["order"]
     numbered = any(name.isdigit() for folder in folders for name in subfolders(place.base / folder))
     if numbered and order not in ORDERS:
@@ -145,51 +143,3 @@ def _read_folders(place: Place) -> Dataset:
     numbers = {str(number): name for number, name in enumerate(ORDERS.get(order, AFFECTNET11))}
     ignore = set(AFFECTNET11) - set(place.labels)
     return read_class_folders(place, folders, place.labels, numbers=numbers, ignore=ignore)
-
-
-LAYOUTS = (
-    Layout("training.csv, validation.csv", ("|".join(LISTS.values()),), _read_lists, copies="the authors' release of 2017"),
-    Layout(
-        "train_set, val_set with annotations",
-        ("train_set/annotations|val_set/annotations", "train_set/images|val_set/images"),
-        _read_arrays,
-        copies="the authors' release of 2021",
-    ),
-    Layout("affectnet.csv with phases", ("affectnet.csv",), _read_phases, copies="preparation of yaoing/DAN"),
-    Layout(
-        "part folders of class folders",
-        ("train/0|train/neutral|val/0|val/neutral|valid/0|validation/0|test/0",),
-        _read_folders,
-        copies="copies on Kaggle: named folders, numbered ones in two orders",
-    ),
-)
-
-
-def _reader(name: str, labels: tuple[str, ...], published: dict[str, int]) -> Reader:
-    says = "the official validation images are used for selection and for the reported result"
-    selected = "selected on the images that the result is reported on"
-    more = {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",), "poster": ()}
-    authors = {
-        f"author:{system}": Protocol(says, validation_is_test, flaws=(selected, *flaws)) for system, flaws in more.items()
-    }
-    return Reader(
-        name=name,
-        title=f"AffectNet, {len(labels)} classes (Mollahosseini et al. 2017)",
-        obtain="AffectNet is available for research on request at mohammadmahoor.com/pages/databases/affectnet.",
-        labels=labels,
-        layouts=LAYOUTS,
-        protocols={
-            "official": Protocol("the official training and validation images", official),
-            "held-out": Protocol(
-                "the official validation images are the test images; a tenth of every class of training is for validation",
-                held_out,
-            ),
-            **authors,
-        },
-        options={"order": Option("classes of folders named 0, 1, 2 …", ("unknown", *ORDERS))},
-        published=published,
-    )
-
-
-AFFECTNET8 = _reader("affectnet8", EIGHT, {"train": 287651, "validation": 4000})
-AFFECTNET7 = _reader("affectnet7", SEVEN, {"train": 283901, "validation": 3500})

@@ -14,14 +14,11 @@ from ...errors import DatasetError
 from ...labels import ACTION_UNITS, AFFWILD2
 from .dataset import Dataset
 from .folders import ListedImages
-from .layout import Damage, Layout, Place, child, marked
+from .layout import Damage, Place, child
 from .listing import affect, single_precision, texts
-from .protocols import Protocol, held_out, official
-from .reader import Option, Reader
 
 FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
-IMAGES_MARK = "cropped_aligned|cropped_aligned_images|*/cropped_aligned"
 FOLDERS = ("", "annotations/", "*/")
 PUBLISHED = {"train": (142382, 52154), "validation": (26876, 15440)}
 """Part → rows of the full file, and rows left by the strict filter."""
@@ -82,8 +79,9 @@ def annotation_files(base: Path) -> dict[str, Path]:
     return {part: path for part, names in ways.items() if (path := child(base, *names))}
 
 
-def _read(place: Place) -> Dataset:
-    listed = ListedImages(place, marked(place.base, IMAGES_MARK))
+def read(place: Place) -> Dataset:
+    """Read the annotated frames that the option `filter` keeps; DatasetError if none is left."""
+    listed = ListedImages(place, place.marked[0])
     for part, path in annotation_files(place.base).items():
         table = read_annotations(path, place.damage)
         kept = table.valid(place.options["filter"]) if part != "test" else np.ones(len(table.frames), bool)
@@ -99,34 +97,3 @@ def _read(place: Place) -> Dataset:
     units, videos = np.array(listed.rows["units"]), texts(name.rpartition("/")[0] for name in listed.names)
     annotations = {"valence": valence, "arousal": arousal, "action_units": units, "unit_names": ACTION_UNITS}
     return listed.dataset(AFFWILD2, sequence=videos, **annotations)
-
-
-READER = Reader(
-    name="affwild2",
-    title="s-Aff-Wild2 (Kollias et al. 2024)",
-    obtain="s-Aff-Wild2 is available for research on request by the organizers of the ABAW challenge.",
-    labels=AFFWILD2,
-    layouts=(
-        Layout(
-            "cropped_aligned and annotations",
-            (IMAGES_MARK, "|".join(f"{folder}{FILES[part]}" for part in ("train", "validation") for folder in FOLDERS)),
-            _read,
-            copies="release of the 7th ABAW challenge",
-        ),
-    ),
-    protocols={
-        "official": Protocol("the official training, validation and (unlabeled) test frames", official),
-        "held-out": Protocol(
-            "the official validation frames are the test frames; whole videos of the training part are for validation", held_out
-        ),
-        "author:abaw-mtl": Protocol(
-            "the official training and validation frames that have every annotation",
-            official,
-            flaws=("63 % of the training frames are dropped", "thresholds are tuned and reported on the same frames"),
-            options={"filter": "strict"},
-        ),
-    },
-    options={"filter": Option("frames to keep: those annotated for every task, or for one", FILTERS)},
-    published={part: number for part, (number, _) in PUBLISHED.items()},
-    size=(112, 112),
-)

@@ -16,19 +16,16 @@ import numpy as np
 from ...labels import CKPLUS
 from .dataset import Dataset
 from .folders import of_files, read_class_folders
-from .layout import Layout, Place, child, marked
+from .layout import Place, child
 from .listing import images_below, texts
-from .protocols import CROSS_DATASET, SUBJECT_FOLDS, Protocol, image_folds
-from .reader import Option, Reader
 
-IMAGES_MARK = "cohn-kanade-images|*/cohn-kanade-images"
-EMOTION_MARK = "Emotion|Emotion_labels/Emotion|*/Emotion|Emotion_labels"
 FACS_MARK = ("FACS", "FACS_labels/FACS", "*/FACS", "FACS_labels")
 FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)")  # subject, recording of that subject, frame
 
 
-def _read_tree(place: Place) -> Dataset:
-    images, emotion = marked(place.base, IMAGES_MARK), marked(place.base, EMOTION_MARK)
+def read_tree(place: Place) -> Dataset:
+    """Read `cohn-kanade-images/<subject>/<recording>/…`, with the expressions of `Emotion` and the units of `FACS`."""
+    images, emotion = place.marked
     neutral, last = place.options["neutral"], 3 if place.options["frames"] == "last-three" else 1
     labels = CKPLUS if neutral != "none" else CKPLUS[1:]
     kinds = _codes(emotion, "_emotion.txt", place)
@@ -87,8 +84,8 @@ def _with_units(data: Dataset, present: list[list[float] | None]) -> Dataset:
     return dataclasses.replace(data, action_units=table, unit_names=tuple(f"AU{number}" for number in numbers))
 
 
-def _read_48(place: Place) -> Dataset:
-    """`CK+48`: the last three frames, cropped to 48 × 48, in class folders."""
+def read_48(place: Place) -> Dataset:
+    """Read `CK+48`: the last three frames, cropped to 48 × 48, in class folders."""
     data = read_class_folders(place, {"": ""}, CKPLUS if child(place.base, "neutral") else CKPLUS[1:])
     return dataclasses.replace(data, **recordings_of(data.names))
 
@@ -100,38 +97,3 @@ def recordings_of(names: Iterable[str]) -> dict[str, Any]:
         "subject": texts(match[1] if match else "" for match in matches),
         "sequence": texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
     }
-
-
-READER = Reader(
-    name="ckplus",
-    title="CK+ (Lucey et al. 2010)",
-    obtain="CK+ is available for research on request at jeffcohn.net/Resources.",
-    labels=CKPLUS,
-    layouts=(
-        Layout("cohn-kanade-images and Emotion", (IMAGES_MARK, EMOTION_MARK), _read_tree, copies="the authors' archive"),
-        Layout(
-            "class folders (CK+48)",
-            ("anger", "contempt", "disgust", "fear", "happy|happiness", "surprise"),
-            _read_48,
-            copies="Kaggle shawon10/ckplus",
-        ),
-    ),
-    protocols={
-        "subject-folds": SUBJECT_FOLDS,
-        "cross-dataset": CROSS_DATASET,
-        "author:global-roi": Protocol(
-            "ten folds of single images, with a neutral first frame of every recording",
-            image_folds,
-            flaws=(
-                "frames of the same recording and subject are in both splits",
-                "selected on test in every fold",
-                "the authors use 582 neutral frames of the 593 recordings; which are missing is unknown",
-            ),
-            options={"neutral": "all"},
-        ),
-    },
-    options={
-        "frames": Option("frames that have the label of their recording", ("last-three", "apex")),
-        "neutral": Option("recordings whose first frame counts as neutral", ("none", "labeled", "all")),
-    },
-)

@@ -16,10 +16,8 @@ from ...errors import DatasetError, did_you_mean
 from ...labels import canonical, label_set
 from .dataset import Dataset
 from .folders import ListedImages, part_of
-from .layout import Layout, Place, children
+from .layout import Place, children
 from .listing import affect, header_of, read_rows, shown, texts, windows_1252
-from .protocols import CROSS_DATASET, SUBJECT_FOLDS, Protocol, held_out, named_parts
-from .reader import Option, Reader
 
 SYNONYMS = {
     "path": (
@@ -47,7 +45,8 @@ UNIT = re.compile(r"AU\d+", re.IGNORECASE)  # name of a column of an action unit
 GROUP_VALUES = range(2, 21)  # numbers of distinct values of a column that make it a group
 
 
-def _read(place: Place) -> Dataset:
+def read(place: Place) -> Dataset:
+    """Read the lists; DatasetError if it is unclear which file, column or order of classes is meant."""
     wanted = place.options["file"] or place.file or "*.[ct]sv"
     files = [path for path in children(place.base, wanted) if path.is_file()]
     if not files:
@@ -176,28 +175,3 @@ def _groups(rows: list[dict[str, str]], used: set[str]) -> dict[str, np.ndarray]
     names = [name for name in (rows[0] if rows else ()) if name and name not in used]
     columns = {name: texts(row.get(name, "") for row in rows) for name in names}
     return {name: column for name, column in columns.items() if len(np.unique(column[column != ""])) in GROUP_VALUES}
-
-
-READER = Reader(
-    name="csv",
-    title="a csv list of images",
-    obtain="Write a csv with a header line: path, label, and optionally split, subject, sequence, valence, arousal, groups.",
-    labels=(),
-    layouts=(Layout("csv files", ("*.[ct]sv",), _read),),
-    protocols={
-        "official": Protocol(
-            "the parts in the column split or in the file names; without any, all images are for test", named_parts
-        ),
-        "held-out": Protocol(
-            "the part test (or validation) is the test split; a tenth of train is for validation, whole subjects", held_out
-        ),
-        "subject-folds": SUBJECT_FOLDS,
-        "cross-dataset": CROSS_DATASET,
-    },
-    options={
-        "labels": Option("a label set of mien.labels; by default the classes are the words of the file in alphabetical order"),
-        "label": Option("column of the labels; by default the first with a usual name"),
-        "images": Option("folder that image paths start from, if it is not the folder of the csv"),
-        "file": Option("name of the csv, if the root is a folder with several"),
-    },
-)

@@ -19,25 +19,13 @@ from ...labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
 from .dataset import Dataset, Pixels
 from .folders import part_of, read_class_folders
-from .layout import Layout, Place, child, has_column, marked
+from .layout import Place, child, has_column
 from .listing import open_csv, shown, texts
-from .protocols import Protocol, official
-from .reader import Reader
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}  # split → number in `usage`: Training, PublicTest, PrivateTest
 SIDE = 48  # width and height of every image
 
 NUMBERS = {str(number): name for number, name in enumerate(LABELS)}
-
-CSV_MARK = "fer2013.csv|icml_face_data.csv"
-FOLDER_MARKS = ("Training", "PublicTest", "PrivateTest")
-
-FINGERPRINTS = {
-    "train": "941468a46fa71a1e0679f52f144acac47c0bad220eb13059038340c48531df20",
-    "validation": "cfb04598ff596a75ff045ea6bc403e55848d0a9c3e761e8216dfc993077c8148",
-    "test": "cc3a8b65e0fa926ae837eac7fbfe68a8870bc49abc5f2bfcb6014a2302750c1f",
-}
-"""`Dataset.digest` of the splits of the original (175 rows that circulate only as JPEG are decoded from it)."""
 
 
 def csv_arrays(*paths: Path) -> dict[str, np.ndarray]:
@@ -177,58 +165,29 @@ def of_arrays(place: Place, arrays: Mapping[str, np.ndarray]) -> Dataset:
     )
 
 
-def _read_csv(place: Place) -> Dataset:
-    return of_arrays(place, csv_arrays(marked(place.base, CSV_MARK)))
+def read_csv(place: Place) -> Dataset:
+    """Read one csv of all parts."""
+    return of_arrays(place, csv_arrays(place.marked[0]))
 
 
-def _read_parts(place: Place) -> Dataset:
+def read_parts(place: Place) -> Dataset:
+    """Read `train.csv`, `val.csv` and `test.csv`."""
     files = (child(place.base, *names) for names in (("train.csv",), ("val.csv", "valid.csv"), ("test.csv",)))
     data = of_arrays(place, csv_arrays(*(path for path in files if path and has_column(path, "pixels"))))
     unlabeled = [part for part in SPLITS if (data.part == part).any() and (data.label[data.part == part] < 0).all()]
     return dataclasses.replace(data, notes=tuple(f"{part} is unlabeled" for part in unlabeled))
 
 
-def _read_npz(place: Place) -> Dataset:
-    return of_arrays(place, npz_arrays(place.base / "fer2013.npz"))
+def read_npz(place: Place) -> Dataset:
+    """Read `fer2013.npz`, which has the votes of FERPlus too."""
+    return of_arrays(place, npz_arrays(place.marked[0]))
 
 
 def read_folders(place: Place) -> Dataset:
     """Read `<part>/<class>/…`; a name such as `PublicTest_123.jpg` in `test` decides between the two test parts."""
     folders = {
         path.name: part
-        for name in (*FOLDER_MARKS, "train", "test")
+        for name in ("Training", "PublicTest", "PrivateTest", "train", "test")
         if (path := child(place.base, name)) and (part := part_of(name))
     }
     return read_class_folders(place, folders, LABELS, numbers=NUMBERS, parts_in_names=True)
-
-
-LAYOUTS = (
-    Layout("one csv", (CSV_MARK,), _read_csv, "Kaggle challenge of 2013: fer2013.csv, icml_face_data.csv", "pixels"),
-    Layout("fer2013.npz", ("fer2013.npz",), _read_npz, "this project's tests and benchmarks"),
-    Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders, copies="exports of the csv by scripts"),
-    Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders, copies="Kaggle msambare/fer2013"),
-    Layout(
-        "train.csv, val.csv, test.csv with pixels",
-        ("train.csv",),
-        _read_parts,
-        copies="Kaggle challenge of 2013: train.csv and test.csv (unlabeled)",
-        column="pixels",
-    ),
-)
-
-OBTAIN = "FER2013 is fer2013.csv of Kaggle's 'Challenges in Representation Learning: Facial Expression Recognition' (2013)."
-
-READER = Reader(
-    name="fer2013",
-    title="FER2013 (Goodfellow et al. 2013)",
-    obtain=OBTAIN,
-    labels=LABELS,
-    layouts=LAYOUTS,
-    protocols={
-        "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
-        "author:dda": Protocol("the official splits, as Dual-Domain Attention and RMN use them", official),
-    },
-    published={"train": 28709, "validation": 3589, "test": 3589},
-    size=(SIDE, SIDE),
-    fingerprints=FINGERPRINTS,
-)

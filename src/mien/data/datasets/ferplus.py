@@ -6,7 +6,7 @@ microsoft/FERPlus (MIT): a class with a single vote loses it; an image whose win
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -15,10 +15,14 @@ from ...labels import FERPLUS, FERPLUS_VOTES
 from . import fer2013
 from .dataset import Dataset
 from .folders import of_files, part_of
-from .layout import Layout, Place, child, marked
+from .layout import Place, child
 from .listing import images_below, read_rows
-from .protocols import Protocol, official, validation_is_test
-from .reader import Option, Reader
+
+FOLDERS = {
+    "FER2013Train": "train", "FER2013Valid": "validation", "FER2013Test": "test", "Training": "train",
+    "PublicTest": "validation", "PrivateTest": "test", "train": "train", "test": "test",
+}  # fmt: skip
+"""Folder → part, in the exports of Microsoft's script and of others."""
 
 Mode = Literal["majority", "probability", "multi-target", "dda"]
 
@@ -110,9 +114,10 @@ def _vote(text: str) -> int:
     return count
 
 
-def _read_with_csv(place: Place) -> Dataset:
-    data = fer2013.of_arrays(place, fer2013.csv_arrays(marked(place.base, fer2013.CSV_MARK)))
-    path = marked(place.base, VOTES_MARK)
+def read_with_csv(place: Place) -> Dataset:
+    """Read the csv of FER2013 and `fer2013new.csv`, matched by row; DatasetError if their rows differ."""
+    images, path = place.marked
+    data = fer2013.of_arrays(place, fer2013.csv_arrays(images))
     votes, _, usage = read_votes(path)
     row = data.names.astype(np.int64)
     if len(votes) < (row.max(initial=-1) + 1) or (len(votes) != len(row) and not place.damage.found):
@@ -129,16 +134,17 @@ def _read_with_csv(place: Place) -> Dataset:
     return _labeled(place, data, votes[row])
 
 
-def _read_npz(place: Place) -> Dataset:
-    arrays = fer2013.npz_arrays(place.base / "fer2013.npz")
+def read_npz(place: Place) -> Dataset:
+    """Read `fer2013.npz`."""
+    arrays = fer2013.npz_arrays(place.marked[0])
     return _labeled(place, fer2013.of_arrays(place, arrays), arrays["votes"])
 
 
-def _read_microsoft(place: Place) -> Dataset:
-    """Folders whose files have FERPlus names (`fer0000000.png`), with or without class folders inside."""
+def read_microsoft(place: Place) -> Dataset:
+    """Read folders of files with FERPlus names (`fer0000000.png`), also in class folders; DatasetError for other names."""
     known: dict[str, np.ndarray] = {}
     files = [path for folder in FOLDERS if (path := child(place.base, f"{folder}/label.csv"))]
-    for path in files or [marked(place.base, VOTES_MARK)]:
+    for path in files or place.marked[-1:]:
         votes, names, _ = read_votes(path)
         known |= {name.rpartition(".")[0]: row for name, row in zip(names, votes, strict=True) if name}
     names, parts, rows = [], [], []
@@ -172,62 +178,3 @@ def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:
         data, labels=FERPLUS, label=label, distribution=distribution, votes=votes, vote_names=FERPLUS_VOTES
     )
     return data.take(np.flatnonzero(kept), notes=(note,))
-
-
-VOTES_MARK = "fer2013new.csv|FERPlus/fer2013new.csv|FERPlus-master/fer2013new.csv"
-FOLDERS = {
-    "FER2013Train": "train", "FER2013Valid": "validation", "FER2013Test": "test", "Training": "train",
-    "PublicTest": "validation", "PrivateTest": "test", "train": "train", "test": "test",
-}  # fmt: skip
-
-READER = Reader(
-    name="ferplus",
-    title="FERPlus (Barsoum et al. 2016)",
-    obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to be placed beside FER2013's images. " + fer2013.OBTAIN,
-    labels=FERPLUS,
-    layouts=(
-        Layout(
-            "fer2013.csv and fer2013new.csv",
-            (fer2013.CSV_MARK, VOTES_MARK),
-            _read_with_csv,
-            copies="Kaggle challenge of 2013 and github.com/microsoft/FERPlus",
-            column="pixels",
-        ),
-        Layout("fer2013.npz with votes", ("fer2013.npz",), _read_npz, copies="this project's tests and benchmarks"),
-        Layout(
-            "folders written by Microsoft's script",
-            ("FER2013Train", "FER2013Test", f"{VOTES_MARK}|FER2013Train/label.csv"),
-            _read_microsoft,
-            copies="github.com/microsoft/FERPlus: generate_training_data.py",
-        ),
-        Layout(
-            "class folders and fer2013new.csv",
-            ("Training|train", "PrivateTest|test", VOTES_MARK),
-            _read_microsoft,
-            copies="exports of the csv by scripts that keep the names fer0000000.png",
-        ),
-    ),
-    protocols={
-        "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
-        "author:dda": Protocol(
-            "the official splits with Dual-Domain Attention's own label rule",
-            official,
-            flaws=("votes for unknown count as neutral", "no rule for ties", "not comparable with Microsoft's rules"),
-            options={"mode": "dda"},
-        ),
-        "author:global-roi": Protocol(
-            "the official splits with soft labels",
-            official,
-            flaws=(
-                "a prediction counts as correct if any annotator voted for it",
-                "the authors' labeling code is unpublished; Microsoft's probability rule is used instead",
-            ),
-            options={"mode": "probability"},
-        ),
-        "author:ddamfn": Protocol("train and test only", validation_is_test, flaws=("selected on test",)),
-        "author:mfer": Protocol("train and test only", validation_is_test, flaws=("selected on test (inferred)",)),
-    },
-    options={"mode": Option("rule that turns votes into labels; see mien.data.datasets.ferplus.targets", get_args(Mode))},
-    published={"train": 25060, "validation": 3199, "test": 3153},
-    size=(fer2013.SIDE, fer2013.SIDE),
-)

@@ -12,10 +12,8 @@ from ...errors import DatasetError
 from ...labels import ALPHABETICAL7, JAFFE6
 from .dataset import Dataset
 from .folders import of_files
-from .layout import Layout, Place
+from .layout import Place
 from .listing import images_below, texts
-from .protocols import CROSS_DATASET, Protocol, all_test, subject_folds
-from .reader import Option, Reader
 
 NAME = re.compile(r"([A-Z]{2})[.-](AN|DI|FE|HA|NE|SA|SU)(\d)", re.IGNORECASE)
 CODES = dict(zip(("AN", "DI", "FE", "HA", "NE", "SA", "SU"), ALPHABETICAL7, strict=True))
@@ -23,7 +21,8 @@ RATED = {"HAP": "happiness", "SAD": "sadness", "SUR": "surprise", "ANG": "anger"
 """Columns of the table of semantic ratings."""
 
 
-def _read(place: Place) -> Dataset:
+def read(place: Place) -> Dataset:
+    """Read the images with the labels of their names, or of the table of ratings."""
     rated = place.options["labels"] == "rated"
     labels, ratings = (JAFFE6, _ratings(place.base)) if rated else (ALPHABETICAL7, {})
     names, label, subject = [], [], []
@@ -66,29 +65,3 @@ def _ratings(base: Path) -> dict[str, dict[str, float]]:
         f"no text file in {base} holds JAFFE's semantic ratings (columns HAP SAD SUR ANG DIS FEA PIC); put the table of "
         "JAFFE's README_FIRST.txt there, or use labels=posed"
     )
-
-
-READER = Reader(
-    name="jaffe",
-    title="JAFFE (Lyons et al. 1998)",
-    obtain="JAFFE is available for research on request at zenodo.org/records/3451524.",
-    labels=ALPHABETICAL7,
-    layouts=(
-        Layout("images named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read, copies="zenodo.org/records/3451524"),
-    ),
-    protocols={
-        "subject-folds": Protocol("folds of whole subjects; ten folds leave one subject out", subject_folds),
-        "cross-dataset": CROSS_DATASET,
-        "author:global-roi": Protocol(
-            "all 213 images in the six classes of the semantic ratings",
-            all_test,
-            flaws=(
-                "the source of the authors' labels is inferred from their class sizes",
-                "neutral faces count as the expression rated highest",
-            ),
-            options={"labels": "rated"},
-        ),
-    },
-    options={"labels": Option("the posed expression, or the one rated highest", ("posed", "rated"))},
-    size=(256, 256),
-)

@@ -57,6 +57,8 @@ class Place:
     """All options of the reader, given or default."""
     damage: Damage
     """Collects invalid rows."""
+    marked: tuple[Path, ...] = ()
+    """The paths that the layout's marks match, in their order."""
     file: str = ""
     """Name of the file, if one was given instead of a folder."""
 
@@ -77,13 +79,14 @@ class Layout:
     """Column, in lower case, that the csv of the first mark must have below the root, where a file of that name can be another
     one, such as a table of results."""
 
-    def fits(self, base: Path) -> bool:
-        """Return whether every mark exists below `base`."""
-        return all(child(base, *mark.split("|")) for mark in self.marks)
+    def found(self, base: Path) -> tuple[Path, ...] | None:
+        """Return the paths below `base` that the marks match, or None if one matches none."""
+        paths = tuple(path for mark in self.marks if (path := child(base, *mark.split("|"))))
+        return paths if len(paths) == len(self.marks) else None
 
 
-def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path]:
-    """Return the first layout that matches `root` or a folder at most two levels below it, and that folder.
+def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path, tuple[Path, ...]]:
+    """Return the first layout that matches `root` or a folder at most two levels below it, that folder, and its marked paths.
 
     `root` may also be the file that marks a layout. Files in `root` itself are identified by name, so that their reader reports
     what is wrong with them; below it, csv files without `Layout.column` are skipped. DatasetError lists layouts, files
@@ -100,9 +103,9 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
         raise DatasetError(f"{title}: {root} does not exist. {obtain}", path=root)
     for base in bases:
         for layout in layouts:
-            known = base == start or not layout.column
-            if layout.fits(base) and (known or has_column(marked(base, layout.marks[0]), layout.column)):
-                return layout, base
+            marked = layout.found(base)
+            if marked is not None and (base == start or not layout.column or has_column(marked[0], layout.column)):
+                return layout, base, marked
     looked = (
         "; ".join(f"{layout.name} ({', '.join(layout.marks)})" for layout in layouts)
         or "a folder, since no layout is a single file of that name"
@@ -124,13 +127,6 @@ def child(base: Path, *alternatives: str) -> Path | None:
         for found in _glob(base, path.split("/")):
             return found
     return None
-
-
-def marked(base: Path, mark: str) -> Path:
-    """Return the path below `base` that a mark of its layout matches."""
-    found = child(base, *mark.split("|"))
-    assert found is not None
-    return found
 
 
 def children(base: Path, pattern: str) -> list[Path]:

@@ -10,17 +10,16 @@ import numpy as np
 from ...labels import FER2013, canonical
 from .dataset import Dataset
 from .folders import ListedImages
-from .layout import Layout, Place
+from .layout import Place
 from .listing import read_table, texts
-from .protocols import CROSS_DATASET
-from .reader import Option, Reader
 
 COLUMNS = ("image", "subject", "expression", "face_age", "face_gender", "face_eth")
 SHOWN = ("neutral", "happiness")
 BANDS = (18, 25, 35, 120)  # ages at which the bands of the group `age` begin
 
 
-def _read(place: Place) -> Dataset:
+def read(place: Place) -> Dataset:
+    """Read the images of `labels.csv`, with the groups gender, ethnicity and age."""
     labels = SHOWN if place.options["classes"] == "two" else FER2013
     table = read_table(place.base / "labels.csv", *COLUMNS)
     listed = ListedImages(place, place.base, (row.get("image", "") for _, row in table))
@@ -48,14 +47,3 @@ def _band(age: str) -> str:
     if not 0 < place < len(BANDS):
         return ""
     return f"{BANDS[place - 1]} to {BANDS[place] - 1}" if place < len(BANDS) - 1 else f"{BANDS[place - 1]} and over"
-
-
-READER = Reader(
-    name="london",
-    title="Face Research Lab London Set (DeBruine and Jones 2017)",
-    obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the images.",
-    labels=FER2013,
-    layouts=(Layout("labels.csv and images", ("labels.csv", "images"), _read, copies="the published images with our table"),),
-    protocols={"cross-dataset": CROSS_DATASET},
-    options={"classes": Option("classes of a prediction: seven, of which two occur, or only these two", ("seven", "two"))},
-)

@@ -5,6 +5,7 @@
 """
 
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -12,21 +13,20 @@ from ...labels import POOLED6, canonical
 from .ckplus import recordings_of
 from .dataset import Dataset
 from .folders import ListedImages, part_of, part_of_file
-from .layout import Layout, Place, marked
+from .layout import Place
 from .listing import number_in, read_table, texts
-from .protocols import Draw, Protocol, Rows, cut, official
-from .reader import Reader
+from .protocols import Draw, Rows, cut
 
-FILES = ("train.csv", "valid.csv", "test.csv")
 SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|$)", "ckplus": r"(^|/)ck\+?(48)?(/|$)"}
 """The source of an image, from its path."""
 
 
-def _read(place: Place) -> Dataset:
-    tables = {name: read_table(marked(place.base, name), "image_path", "label") for name in FILES}
+def read(place: Place) -> Dataset:
+    """Read the three files; the groups `source` and `official part` come from the paths."""
+    tables = {path.name: read_table(path, "image_path", "label") for path in place.marked}
     listed = ListedImages(place, place.base, (row.get("image_path", "") for table in tables.values() for _, row in table))
     for name, table in tables.items():
-        part = part_of(name.removesuffix(".csv"))
+        part = part_of(Path(name).stem)
         for line, row in table:
             kind = row.get("label", "")
             kind = POOLED6[number] if 0 <= (number := number_in(kind)) < len(POOLED6) else canonical(kind)
@@ -50,31 +50,3 @@ def leak_free(data: Dataset, draw: Draw) -> Rows:
     rest = np.sort(first[~test])
     validation = cut(data, rest, draw)
     return {"train": np.setdiff1d(rest, validation), "validation": validation, "test": np.sort(first[test])}
-
-
-READER = Reader(
-    name="pooled",
-    title="RAF-DB, AffectNet and CK+ pooled (hyunyongPark/Emotion-Recognition)",
-    obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the images are RAF-DB, AffectNet and CK+48.",
-    labels=POOLED6,
-    layouts=(
-        Layout(f"{', '.join(FILES)} with image_path", FILES, _read, copies="github.com/hyunyongPark/Emotion-Recognition"),
-    ),
-    protocols={
-        "leak-free": Protocol(
-            "RAF-DB's official test part, the AffectNet images of test.csv and whole CK+ subjects are for test; the rest is "
-            "for training, a tenth of it for validation",
-            leak_free,
-        ),
-        "author:dan-efficientnet": Protocol(
-            "the three csv files unchanged",
-            official,
-            flaws=(
-                "76 % of the validation images are training images",
-                "all CK+ test subjects are in training",
-                "RAF-DB's official training images are in test and vice versa",
-            ),
-        ),
-    },
-    published={"train": 28601, "validation": 15206, "test": 2994},
-)

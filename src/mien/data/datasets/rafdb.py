@@ -12,12 +12,9 @@ from ...errors import DatasetError
 from ...labels import AFFECTNET7, RAFDB, RAFDB_COMPOUND
 from .dataset import Dataset
 from .folders import ListedImages, part_folders, part_of_file, read_class_folders
-from .layout import Layout, Place, child
+from .layout import Place, child
 from .listing import number_in, single_precision, texts
-from .protocols import Protocol, held_out, official, validation_is_test
-from .reader import Option, Reader
 
-LIST_MARK = "EmoLabel/list_patition_label.txt|list_patition_label.txt"
 ATTRIBUTES = {
     "gender": ("male", "female", "unsure"),
     "race": ("Caucasian", "African-American", "Asian"),
@@ -30,11 +27,12 @@ def _labels(place: Place) -> tuple[str, ...]:
     return RAFDB_COMPOUND if place.options["labels"] == "compound" else RAFDB
 
 
-def _read_list(place: Place) -> Dataset:
+def read_list(place: Place) -> Dataset:
+    """Read `list_patition_label.txt`, boxes and attributes; DatasetError without the folder of the images that are wanted."""
     labels, kind = _labels(place), place.options["images"]
-    path = child(place.base, *LIST_MARK.split("|"))
+    path = place.marked[0]
     folder = child(place.base, f"Image/{kind}", f"{kind}/{kind}", kind)
-    if path is None or folder is None:
+    if folder is None:
         raise DatasetError(
             f"RAF-DB under {place.base} has no images in Image/{kind}; images=aligned|original chooses the other folder"
         )
@@ -89,7 +87,8 @@ def _words(folder: Path | None, name: str) -> list[str]:
     return path.read_text(encoding="utf-8").split() if path and path.is_file() else []
 
 
-def _read_folders(place: Place) -> Dataset:
+def read_folders(place: Place) -> Dataset:
+    """Read `<part>/<class>/…`; folders 0 … 6 need the option `order`, otherwise DatasetError."""
     labels, folders = _labels(place), part_folders(place.base)
     first = 0 if any((place.base / folder / "0").is_dir() for folder in folders) else 1
     order: tuple[str, ...] = labels
@@ -103,47 +102,3 @@ def _read_folders(place: Place) -> Dataset:
         order = orders[place.options["order"]]
     numbers = {str(number): name for number, name in enumerate(order, first)}
     return read_class_folders(place, folders, labels, numbers=numbers, parts_in_names=True)
-
-
-def _on_test(*flaws: str) -> Protocol:
-    return Protocol("the test images are the validation images", validation_is_test, flaws=flaws)
-
-
-READER = Reader(
-    name="rafdb",
-    title="RAF-DB (Li et al. 2017)",
-    obtain="RAF-DB is available for research on request at whdeng.cn/RAF/model1.html.",
-    labels=RAFDB,
-    layouts=(
-        Layout(
-            "list_patition_label.txt and Image",
-            (LIST_MARK, "Image/aligned|Image/original|aligned|original"),
-            _read_list,
-            copies="the authors' archive (basic and compound)",
-        ),
-        Layout(
-            "part folders of class folders",
-            ("train/1|train/0|train/surprise|train/happy|train/happiness", "test|val|valid"),
-            _read_folders,
-            copies="Kaggle shuvoalok/raf-db-dataset (folders 1 … 7); preparations of DAN and DDAMFN",
-        ),
-    ),
-    protocols={
-        "official": Protocol("the official training and test images", official),
-        "held-out": Protocol(
-            "the official test images; a tenth of every class of the training images is for validation", held_out
-        ),
-        **dict.fromkeys(("author:dda", "author:global-roi", "author:dan", "author:poster"), _on_test("selected on test")),
-        "author:ddamfn": _on_test(
-            "selected on test", "the published figure counts 3,016 of the 3,068 test images; which were excluded is unknown"
-        ),
-        "author:mfer": _on_test("selected on test (inferred)", "images without a detected face were dropped before counting"),
-    },
-    options={
-        "labels": Option("basic or compound expressions", ("basic", "compound")),
-        "images": Option("which of RAF-DB's two versions of each image", ("aligned", "original")),
-        "order": Option("what class folders 0 … 6 mean", ("unknown", "rafdb", "affectnet")),
-    },
-    published={"train": 12271, "test": 3068},
-    size=(100, 100),
-)

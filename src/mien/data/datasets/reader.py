@@ -1,15 +1,21 @@
 """Dataset readers: source, layouts, protocols and options of a dataset."""
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ...errors import DatasetError
+from ...labels import label_set
 from ...registry import lookup
+from . import protocols
 from .dataset import Dataset
 from .layout import Damage, Damaged, Layout, Place, find
 from .protocols import DEFAULT_DRAW, FOLDED, PREFIX, Draw, Protocol, read_clean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +96,10 @@ class Reader:
 
     def _read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
         """Detect the layout under `root` and read all its parts."""
-        layout, base = find(root, self.layouts, self.title, self.obtain)
+        layout, base, marked = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)
         file = Path(root).name if Path(root).is_file() else ""
-        data = layout.read(Place(base, self.labels, options, damage, file))
+        data = layout.read(Place(base, self.labels, options, damage, marked, file))
         notes = (*data.notes, *damage.settle(f"{self.title} under {base}"), *self._missing(data, options))
         if not len(data):
             raise DatasetError(f"{self.title}: no images in the layout {layout.name} under {base}. {self.obtain}", path=base)
@@ -129,3 +135,22 @@ class Reader:
             for part, number in self.published.items()
             if counts[part] not in (0, number)
         )
+
+
+def described(name: str, table: Mapping[str, Any]) -> Reader:
+    """Return the reader of an entry of `datasets.toml`."""
+    module = importlib.import_module(f".{table.get('module', name)}", __package__)
+
+    def entry(kind: type[T], values: Mapping[str, Any]) -> T:
+        """Return a dataclass; `read` and `splits` name functions, lists become tuples."""
+        found = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        for key in {"read", "splits"} & found.keys():
+            found[key] = getattr(module, found[key], None) or getattr(protocols, found[key])
+        return kind(**found)
+
+    known = {key: value for key, value in table.items() if key not in ("module", "like")}
+    known["labels"] = label_set(table["labels"]) if "labels" in table else ()
+    known["layouts"] = [entry(Layout, each) for each in table["layouts"]]
+    for key, kind in (("protocols", Protocol), ("options", Option)):
+        known[key] = {each: entry(kind, values) for each, values in table.get(key, {}).items()}
+    return entry(Reader, {"name": name, **known})

@@ -11,10 +11,8 @@ from ...errors import DatasetError
 from ...labels import ALPHABETICAL7, canonical
 from .dataset import Dataset
 from .folders import read_class_folders
-from .layout import Layout, Place, children
+from .layout import Place, children
 from .listing import subfolders, texts
-from .protocols import Protocol, all_test, held_out, official
-from .reader import Option, Reader
 
 FOLDERS = {
     "aligned": {"train": "Train_Aligned_Faces*", "validation": "Val_Aligned_Faces*"},
@@ -22,7 +20,8 @@ FOLDERS = {
 }
 
 
-def _read(place: Place) -> Dataset:
+def read(place: Place) -> Dataset:
+    """Read the class folders of one of the two versions; DatasetError if the one asked for is missing."""
     wanted = place.options["images"]
     found = {kind: _folders(place, patterns) for kind, patterns in FOLDERS.items() if wanted in (kind, "auto")}
     kind = next((kind for kind, folders in found.items() if folders), None)
@@ -51,37 +50,3 @@ def _folders(place: Place, patterns: Mapping[str, str]) -> dict[str, str]:
                 found[folder.relative_to(place.base).as_posix()] = part
                 break
     return found
-
-
-ARCHIVE = "the authors' archive (EmotiW 2015)"
-
-READER = Reader(
-    name="sfew",
-    title="SFEW 2.0 (Dhall et al. 2015)",
-    obtain="SFEW is available for research on request by its authors (EmotiW challenge).",
-    labels=ALPHABETICAL7,
-    layouts=(
-        Layout(
-            "Train_Aligned_Faces, Val_Aligned_Faces", ("Train_Aligned_Faces*|*/Train_Aligned_Faces*",), _read, copies=ARCHIVE
-        ),
-        Layout("Train, Val", ("Train/Angry|Train/*/Angry", "Val*"), _read, copies=ARCHIVE),
-    ),
-    protocols={
-        "official": Protocol("the official training and validation frames", official),
-        "held-out": Protocol(
-            "the official validation frames are the test frames; a tenth of the training frames is for validation", held_out
-        ),
-        "author:global-roi": Protocol(
-            "training and validation frames together, for a model trained on another dataset",
-            all_test,
-            flaws=("the published test split is not used: figures are over training and validation frames",),
-        ),
-    },
-    options={
-        "images": Option(
-            "faces that the dataset's authors cut out, or whole film frames; auto prefers the former",
-            ("auto", "aligned", "whole"),
-        )
-    },
-    published={"train": 958, "validation": 436},
-)

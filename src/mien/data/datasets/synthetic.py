@@ -6,10 +6,8 @@ from PIL import Image, ImageDraw
 from ...errors import DatasetError
 from ...labels import FER2013 as LABELS
 from .dataset import Dataset, Pixels
-from .layout import Layout, Place
+from .layout import Place
 from .listing import texts
-from .protocols import Protocol, official, subject_folds
-from .reader import Option, Reader
 
 SIDE = 48
 SCALE = 4  # drawn four times as large and reduced, for soft edges
@@ -68,7 +66,8 @@ def draw_face(label: str, seed: int, side: int = SIDE) -> np.ndarray:
     return np.clip(gray + random.normal(0, 4, gray.shape), 0, 255).astype(np.uint8)
 
 
-def _read(place: Place) -> Dataset:
+def read(place: Place) -> Dataset:
+    """Draw `number` faces, from 1 to 100,000, otherwise DatasetError."""
     text = place.options["number"] or "280"
     if not text.isdigit() or not 0 < int(text) <= 100_000:
         raise DatasetError(f"number must be from 1 to 100000, got {text}", value=text)
@@ -84,17 +83,3 @@ def _read(place: Place) -> Dataset:
         part=texts(PARTS[subject] for _, subject in rows),
         subject=texts(f"drawing {subject:02d}" for _, subject in rows),
     )
-
-
-READER = Reader(
-    name="synthetic",
-    title="drawn faces",
-    obtain="They are generated when needed.",
-    labels=LABELS,
-    layouts=(Layout("no files", (), _read),),
-    protocols={
-        "official": Protocol("14 drawings for training, 3 for validation, 3 for test, each in every class", official),
-        "subject-folds": Protocol("folds of whole drawings", subject_folds),
-    },
-    options={"number": Option("how many images; 280 without it")},
-)

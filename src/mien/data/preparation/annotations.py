@@ -10,7 +10,8 @@ import numpy as np
 from ...errors import ConfigError, DatasetError
 from ...io.files import LineFeeds, atomic_write
 from ...labels import ACTION_UNITS
-from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, Annotations, annotation_files, read_annotations
+from ..datasets import reader
+from ..datasets.affwild2 import FILTERS, PUBLISHED, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 
 NAMES = {"train": "filtered_training_set_annotations.csv", "validation": "filtered_validation_set_annotations.csv"}
@@ -53,7 +54,9 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
         raise ConfigError(f"unknown filter {filter!r}; expected one of {', '.join(FILTERS)}", value=filter, expected=FILTERS)
     files = {part: path for part, path in annotation_files(Path(root)).items() if part in NAMES} if Path(root).is_dir() else {}
     if not files:
-        raise DatasetError(f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {READER.obtain}")
+        raise DatasetError(
+            f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {reader('affwild2').obtain}"
+        )
     return tuple(_curate(part, path, Path(out) / NAMES[part], filter) for part, path in files.items())
 
 
