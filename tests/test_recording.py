@@ -15,7 +15,7 @@ from clips import moving, packets, write_clip
 from mien.errors import ConfigError, SourceError
 from mien.io.video import Video, frames
 from mien.io.video_writer import Recorder, suffix
-from mien.visualization.annotated import MARK, Videos
+from mien.visualization.annotated import MARK, AnnotatedCopies
 from readings import face, reading
 
 
@@ -104,7 +104,7 @@ def test_a_full_disk_is_reported(count: int, tmp_path: Path) -> None:
 
 def test_a_video_whose_address_is_longer_than_a_name(sample: Path, tmp_path: Path) -> None:
     result = dataclasses.replace(reading((192, 160), source=f"https://example.org/{'a' * 300}.mp4"), time=0.0)
-    with Videos(tmp_path) as sink:
+    with AnnotatedCopies(tmp_path) as sink:
         path = sink.write(moving(sample, 1)[0], result)
     assert [path] == list(tmp_path.iterdir())
 
@@ -116,7 +116,7 @@ def test_the_sink_names_and_replaces_only_its_own(sample: Path, tmp_path: Path) 
     out.mkdir()
     (out / "clip.mp4").write_text("not ours")
     for _ in range(2):
-        with Videos(out) as sink:
+        with AnnotatedCopies(out) as sink:
             for frame in frames(source):
                 path = sink.write(frame.pixels, dataclasses.replace(result, time=frame.time))
         assert path == out / "clip-2.mp4"
@@ -131,12 +131,11 @@ def test_the_sink_names_and_replaces_only_its_own(sample: Path, tmp_path: Path) 
 def test_the_sink_begins_a_copy_for_each_video(sample: Path, tmp_path: Path) -> None:
     one = reading((192, 160), face((40, 30, 110, 100), track=1))
     unreadable = dataclasses.replace(one, status="unreadable", faces=())
-    with Videos(tmp_path / "out") as sink:
+    with AnnotatedCopies(tmp_path / "out") as sink:
         for name, count in (("one.mp4", 3), ("two.mp4", 2)):
             for frame in frames(write_clip(tmp_path / name, moving(sample, count))):
                 sink.write(frame.pixels, dataclasses.replace(one, source=str(tmp_path / name), time=frame.time))
             assert sink.write(frame.pixels, dataclasses.replace(unreadable, source=str(tmp_path / name), time=9.0)) is None
-        assert sink.write(frame.pixels, one) is None  # an image has no time
     assert {path.name: len(list(frames(path))) for path in (tmp_path / "out").iterdir()} == {"one.mp4": 3, "two.mp4": 2}
 
 

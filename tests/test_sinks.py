@@ -21,7 +21,7 @@ from mien.errors import ConfigError
 from mien.inference.options import Options
 from mien.inference.results import Csv, JsonLines, check_rows, columns, json_line
 from mien.types import Group, Pose, Result
-from mien.visualization.annotated import MARK, AnnotatedImages
+from mien.visualization.annotated import MARK, AnnotatedCopies
 from readings import LABELS, face, mesh, reading
 
 BOX = (10, 20, 50.126, 80)
@@ -131,7 +131,7 @@ def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, name: str
 
 
 def test_a_name_that_is_no_utf_8_is_written_as_escapes(tmp_path: Path) -> None:
-    """AnnotatedImages escape such names already; the sinks must not fail on a result made elsewhere."""
+    """AnnotatedCopies escape such names already; the sinks must not fail on a result made elsewhere."""
     stray = os.fsdecode(b"caf\xe9.jpg")
     with Csv(tmp_path / "a.csv", LABELS) as table, JsonLines(tmp_path / "a.jsonl") as lines:
         for sink in (table, lines):
@@ -175,13 +175,13 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert [json.loads(line)["source"] for line in lines] == ["0.jpg", "1.jpg", "2.jpg"]
 
 
-@pytest.mark.parametrize("kind", [JsonLines, lambda path: Csv(path, LABELS), AnnotatedImages])
+@pytest.mark.parametrize("kind", [JsonLines, lambda path: Csv(path, LABELS), AnnotatedCopies])
 def test_places_that_cannot_be_written_are_said(tmp_path: Path, kind: Any) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as refused:
         kind(tmp_path / "file" / "below")
     assert refused.value.path == str(tmp_path / "file" / "below")
-    if kind is not AnnotatedImages:
+    if kind is not AnnotatedCopies:
         with pytest.raises(ConfigError) as refused:
             kind(tmp_path)
         assert refused.value.path == str(tmp_path)
@@ -197,9 +197,9 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def annotate(photos: Path, into: Path, **options: Any) -> dict[str, str]:
+def annotate(photos: Path, into: Path) -> dict[str, str]:
     """Annotate every image; image → where it went, both relative to their folders."""
-    with AnnotatedImages(into, roots=[photos], **options) as sink:
+    with AnnotatedCopies(into, roots=[photos]) as sink:
         went = {}
         for path in sorted(path for path in photos.rglob("*") if path.is_file()):
             with Image.open(path) as image:
@@ -237,14 +237,14 @@ def test_inputs_are_never_overwritten(photos: Path) -> None:
 def test_images_without_a_place_get_a_name(tmp_path: Path) -> None:
     image = Image.new("RGB", (60, 40))
     sources = ["<array>", "<array>", "https://example.org/a/team%20one.jpg?size=2", "https://example.org/", "/else/where/x.gif"]
-    with AnnotatedImages(tmp_path) as sink:
+    with AnnotatedCopies(tmp_path) as sink:
         paths = [sink.write(image, reading((60, 40), source=source)) for source in sources]
     assert [path.name for path in paths if path] == ["image.png", "image-2.png", "team_one.jpg", "image-3.png", "x.png"]
 
 
 def test_names_from_outside_stay_in_the_folder(tmp_path: Path) -> None:
     into, image = tmp_path / "into", Image.new("RGB", (60, 40))
-    with AnnotatedImages(into, roots=[tmp_path / "photos"]) as sink:
+    with AnnotatedCopies(into, roots=[tmp_path / "photos"]) as sink:
         for source in ("https://example.org/..%2F..%2Fx.png", "https://example.org/..", "../../y.png", "/etc/z.png"):
             path = sink.write(image, reading((60, 40), source=source))
             assert path is not None and path.resolve().parent == into.resolve() and not path.name.startswith(".")
@@ -253,13 +253,13 @@ def test_names_from_outside_stay_in_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["https://example.org/" + "ä" * 300 + ".jpg?size=2", "/photos/" + "名" * 83 + ".webp"])
 def test_names_that_no_file_can_have_are_cut(source: str, tmp_path: Path) -> None:
     image, result = Image.new("RGB", (60, 40)), reading((60, 40), source=source)
-    with AnnotatedImages(tmp_path) as sink:
+    with AnnotatedCopies(tmp_path) as sink:
         paths = [sink.write(image, result) for _ in range(2)]
     assert sorted(filter(None, paths)) == sorted(tmp_path.iterdir()) and len({*paths}) == 2
 
 
 def test_what_could_not_be_read_is_not_drawn(tmp_path: Path) -> None:
-    with AnnotatedImages(tmp_path / "into") as sink:
+    with AnnotatedCopies(tmp_path / "into") as sink:
         assert sink.write("broken.jpg", BROKEN) is None
     assert list((tmp_path / "into").iterdir()) == []
 
@@ -270,17 +270,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with AnnotatedImages(tmp_path) as sink, pytest.raises(ConfigError, match=os.strerror(28)):
+    with AnnotatedCopies(tmp_path) as sink, pytest.raises(ConfigError, match=os.strerror(28)):
         sink.write(np.zeros((40, 60, 3), np.uint8), reading((60, 40), source="<array>"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_jpeg_quality_follows_the_argument(photos: Path, tmp_path: Path) -> None:
-    sizes = []
-    for quality in (30, 95):
-        annotate(photos, tmp_path / str(quality), quality=quality)
-        sizes.append((tmp_path / str(quality) / "a.jpg").stat().st_size)
-    assert sizes[0] < 0.6 * sizes[1]
 
 
 def test_an_error_before_the_first_row_leaves_no_file(tmp_path: Path) -> None:

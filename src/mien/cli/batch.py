@@ -4,12 +4,11 @@ import time
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from ..errors import needs
 from .flags import NO_FLAGS, Flags
-from .progress import Left, LongProgress
+from .progress import Left, LongProgress, Speed
 from .terminal import File, Json, counted, for_programs, side_console, write_json
 
 
@@ -55,7 +54,7 @@ def batch(
     options = flags.options()
     side, began = side_console(), time.perf_counter()
     bar = LongProgress(
-        TextColumn("inference"), BarColumn(), MofNCompleteColumn(), _Speed(), Left(), TextColumn("{task.fields[failed]}"),
+        TextColumn("inference"), BarColumn(), MofNCompleteColumn(), Speed(), Left(), TextColumn("{task.fields[failed]}"),
         console=side,
     )  # fmt: skip
     task = bar.add_task("", total=None, failed="")
@@ -80,10 +79,3 @@ def batch(
         return 0
     side.print(f"mien: no input could be read; first failure: {summary.reason}")
     return 1
-
-
-class _Speed(ProgressColumn):
-    """Images and videos per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.0f}/s", "dim")

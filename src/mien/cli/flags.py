@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter, Token
 
@@ -14,6 +14,9 @@ from ..errors import ConfigError, did_you_mean
 from ..inference.options import DEFAULTS, Options, Smoothing
 from ..types import GROUPS, LAYERS, Group, Layer
 from .terminal import File
+
+if TYPE_CHECKING:
+    from ..visualization.annotated import AnnotatedCopies
 
 MODEL = (
     "A bundled model or one of the zoo (see: mien models), a card (.toml), an .onnx file with its card inside, a .safetensors "
@@ -62,9 +65,13 @@ def check_distinct(**outputs: Path | None) -> None:
             raise ConfigError(f"--{other} and --{name} name the same file {path}; give two names", path=path)
 
 
-def layers_of(draw: Sequence[Layer], options: Options) -> tuple[Layer, ...]:
-    """Return the layers of annotated images: those of `--draw`, and the mesh with `--points all`."""
-    return (*draw, "mesh") if options.points == "all" and "mesh" not in draw else tuple(draw)
+def annotated_copies(folder: Path, draw: Sequence[Layer], options: Options, roots: Sequence[str] = ()) -> "AnnotatedCopies":
+    """Open the folder of `--save`, for copies with the layers of `--draw`, and the mesh with `--points all`."""
+    from ..visualization.annotated import AnnotatedCopies
+
+    mesh: tuple[Layer, ...] = ("mesh",) if options.points == "all" and "mesh" not in draw else ()
+    span: dict[str, Any] = {"start": options.start, "end": options.end}
+    return AnnotatedCopies(folder, roots=roots, layers=(*draw, *mesh), threads=options.threads, **span)
 
 
 Time = Annotated[float | None, Parameter(converter=_time)]

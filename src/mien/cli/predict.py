@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,13 +24,23 @@ from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..inference.summary import Summary
 from ..io.files import check_output
 from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images, list_lines
-from ..types import Layer, Result
-from .flags import NO_FLAGS, Draw, Flags, check_distinct, layers_of
-from .terminal import STDIN, File, Json, counted, for_programs, in_flags, note, side_console, table_console, write_line
+from ..types import Result
+from .flags import NO_FLAGS, Draw, Flags, annotated_copies, check_distinct
+from .terminal import (
+    STDIN,
+    File,
+    Json,
+    counted,
+    counting,
+    for_programs,
+    in_flags,
+    note,
+    table_console,
+    write_line,
+)
 
 if TYPE_CHECKING:
     from ..visualization.timeline import Timeline
-    from .readings import Copies
 
 Sink = Csv | JsonLines | OpenFaceFiles
 
@@ -85,7 +95,7 @@ def predict(
         overwrite: Replace existing files that mien did not write; inputs are never replaced.
     """
     options = flags.options()
-    points, groups, layers = options.landmarks, options.groups, layers_of(draw, options)
+    points, groups = options.landmarks, options.groups
     frames = _frames(paths, options, animations=options.animations or timeline is not None or elan is not None)
     items = list(frames.items)
     inputs = [str(item.source if isinstance(item, (Clip, Frame)) else item) for item in items]
@@ -97,9 +107,7 @@ def predict(
         check_output(csv, "--csv", (".csv",), b"confidence", inputs=inputs, overwrite=overwrite)
     if elan:
         check_output(elan, "--elan", (".eaf",), b"ANNOTATION_DOCUMENT", inputs=inputs, overwrite=overwrite)
-    plot = None
-    if timeline:
-        plot = _timeline(timeline, inputs, overwrite=overwrite)
+    plot = _timeline(timeline, inputs, overwrite=overwrite) if timeline else None
     read = load(**options.loading)
     programs, began = for_programs(json), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
@@ -108,19 +116,18 @@ def predict(
     failed: list[Result] = []
     annotations = _elan(items) if elan else None
     summary = Summary()
+    collectors = [each for each in (summary, annotations, plot) if each]
     tally: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if jsonl:
             sinks.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
         if csv:
-            several = len(items) > 1
-            table = _table(csv, layout, read, options, bom=bom, several=several)
-            sinks.append(stack.enter_context(table))
+            sinks.append(stack.enter_context(_table(csv, layout, read, options, bom=bom, several=len(items) > 1)))
         stack.enter_context(_partial(sinks))
-        copies = _copies(stack, save, roots, layers, options)
-        mixed = json and sys.stdout.isatty()  # a progress bar would break up the lines
-        advance = stack.enter_context(_progress(len(frames), videos=videos, disable=mixed))
+        copies = stack.enter_context(annotated_copies(save, draw, options, roots)) if save else None
+        hidden = len(frames) < 2 or (json and sys.stdout.isatty())  # a progress bar would break up the lines
+        advance = stack.enter_context(counting("inference", len(frames), "frames" if videos else "", hidden=hidden))
         baseline = Baseline(options.baseline, read)
 
         def give(results: Iterable[Result]) -> None:
@@ -132,13 +139,10 @@ def predict(
 
         for frame, result in read.stream(_not_below(frames, save, roots), **options.streaming):
             give(baseline.push(result))
-            summary.add(result)
-            if annotations:
-                annotations.add(result)
+            for each in collectors:
+                each.add(result)
             if copies:
-                copies.write(frame, result)
-            if plot:
-                plot.add(result)
+                copies.write(frame.image, result)
             if result.status == "unreadable":
                 failed.append(result)
             elif not programs and result.time is None:
@@ -149,7 +153,7 @@ def predict(
             tally[result.status] += 1
             tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
-            advance()
+            advance(1)
         give(baseline.close())
     if annotations and elan:
         annotations.save(elan)
@@ -243,41 +247,11 @@ def _partial(sinks: list[Sink]) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _progress(total: int, *, videos: bool, disable: bool) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on a terminal; yields a function that advances it by one."""
-    if disable or total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns: list[Any] = [TextColumn("inference"), BarColumn(), MofNCompleteColumn()]
-    columns += [TextColumn("{task.fields[speed_shown]}"), TimeRemainingColumn()] if videos else [TimeRemainingColumn()]
-    with Progress(*columns, console=side_console(), transient=True) as progress:
-        task = progress.add_task("", total=total, speed_shown="")
-
-        def advance() -> None:
-            speed = progress.tasks[0].speed or 0
-            progress.update(task, advance=1, speed_shown=f"{speed:.0f} frames/s")
-
-        yield advance
-
-
 def _timeline(path: Path, inputs: Sequence[str], *, overwrite: bool) -> Timeline:
     from ..visualization.timeline import Timeline, check_timeline
 
     check_timeline(path, inputs=inputs, overwrite=overwrite)
     return Timeline()
-
-
-def _copies(
-    stack: contextlib.ExitStack, folder: Path | None, roots: Sequence[str], layers: Sequence[Layer], options: Options
-) -> Copies | None:
-    if folder is None:
-        return None
-    from .readings import Copies
-
-    return Copies(stack, folder, roots, layers, options.sampling, options.threads)
 
 
 def _not_below(frames: Images, folder: Path | None, roots: list[str]) -> Iterable[Frame]:

@@ -16,6 +16,18 @@ class Left(TimeRemainingColumn):
         return super().render(task).append(" left")
 
 
+class Speed(ProgressColumn):
+    """Steps per second, followed by their unit."""
+
+    def __init__(self, unit: str = "/s") -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the speed without decimals."""
+        return Text(f"{task.speed or 0:.0f}{self.unit}", "dim")
+
+
 LONG = 600  # seconds over which the speed of a long task is averaged, longer than a validation that pauses it
 
 

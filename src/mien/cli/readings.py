@@ -1,18 +1,13 @@
-"""Results on a terminal (a table of faces, bars of a single face, the summary of videos), and annotated copies in a folder."""
+"""Results on a terminal: a table of faces, bars of a single face, the summary of videos."""
 
-import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..inference.summary import FaceSummary
-from ..io.sources import Frame
-from ..io.video import Sampling
-from ..types import Face, Layer, Result
-from ..visualization.annotated import AnnotatedImages, Videos
+from ..types import Face, Result
 from ..visualization.faces import COLORS, UNKNOWN
 from .terminal import block_bar, plain_table
 
@@ -104,26 +99,3 @@ def style_of(name: str) -> str:
     """Return the color of a class; neutral, nearly white, has the color of the text, to be visible on a light terminal."""
     red, green, blue = COLORS.get(name, UNKNOWN)
     return "" if name == "neutral" else f"rgb({red},{green},{blue})"
-
-
-class Copies:
-    """Annotated copies of images and of videos in one folder."""
-
-    def __init__(
-        self,
-        stack: contextlib.ExitStack,
-        folder: Path,
-        roots: Sequence[str],
-        layers: Sequence[Layer],
-        sampling: Sampling,
-        threads: int,
-    ) -> None:
-        self.images = stack.enter_context(AnnotatedImages(folder, roots=roots, layers=layers))
-        self.videos = stack.enter_context(
-            Videos(folder, roots=roots, layers=layers, start=sampling.start, end=sampling.end, threads=threads)
-        )
-
-    def write(self, frame: Frame, result: Result) -> None:
-        """Write one image, or the next frame of a video."""
-        if frame.image is not None:
-            (self.images if frame.time is None else self.videos).write(frame.image, result)

@@ -107,13 +107,21 @@ def note(text: str, style: str = "") -> None:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on a terminal while the block runs; yields a function that advances it, and may rename it."""
+def counting(what: str, total: int, unit: str = "", *, hidden: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on a terminal while the block runs; yields a function that advances it, and may rename it.
+
+    With a `unit`, such as `"frames"`, the bar shows the speed too.
+    """
+    if hidden or not sys.stderr.isatty():
+        yield lambda number, what=None: None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = side_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    from .progress import Speed
+
+    speed = [Speed(f" {unit}/s")] if unit else []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *speed, TimeRemainingColumn())
+    with Progress(*columns, console=side_console(), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda number, what=None: bar.update(task, advance=number, description=what)
 

@@ -23,8 +23,8 @@ from ..io.sources import Clip, iter_images
 from ..io.urls import is_url
 from ..io.video import camera_number, is_video
 from ..types import Result
-from .flags import Draw, Flags, check_distinct, layers_of
-from .readings import Copies, measures, style_of
+from .flags import Draw, Flags, annotated_copies, check_distinct
+from .readings import measures, style_of
 from .terminal import File, Json, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
 
 Hidden = Annotated[Any, Parameter(parse=False)]
@@ -100,7 +100,7 @@ def watch(
             )
         if jsonl:
             rows.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
-        copies = Copies(stack, save, [], layers_of(draw, options), options.sampling, options.threads) if save else None
+        copies = stack.enter_context(annotated_copies(save, draw, options)) if save else None
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
         with contextlib.suppress(KeyboardInterrupt):  # the normal end; the files are completed
@@ -111,7 +111,7 @@ def watch(
                 for sink in rows:
                     sink.write(result)
                 if copies:
-                    copies.write(frame, result)
+                    copies.write(frame.image, result)
                 if programs:
                     write_line(json_line(result, points, groups))
                 count += 1

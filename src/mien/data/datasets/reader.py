@@ -143,7 +143,7 @@ def described(name: str, table: Mapping[str, Any]) -> Reader:
 
     def entry(kind: type[T], values: Mapping[str, Any]) -> T:
         """Return a dataclass; `read` and `splits` name functions, lists become tuples."""
-        found = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         for key in {"read", "splits"} & found.keys():
             found[key] = getattr(module, found[key], None) or getattr(protocols, found[key])
         return kind(**found)
