@@ -33,8 +33,8 @@ def video(count: int = 40) -> list[Result]:
     return results
 
 
-def filled(blendshapes: list[str] | int = 6) -> Timeline:
-    timeline = Timeline(blendshapes)
+def filled() -> Timeline:
+    timeline = Timeline()
     for result in video():
         timeline.add(result)
     return timeline
@@ -60,8 +60,6 @@ def test_gaps_stay_empty_and_values_are_kept() -> None:
         assert np.isnan(column[10:20]).all() and np.isfinite(np.delete(column, range(10, 20), 0)).all()
     happiness = values["scores"][:, line.names["scores"].index("happiness")]
     assert happiness[30] == pytest.approx(0.5 + 30 / 120) and times[30] == pytest.approx(1.2)
-    assert line.shown("blendshapes", values["blendshapes"], 1) == ["mouthSmileLeft"]
-    assert line.shown("blendshapes", values["blendshapes"], ["jawOpen"]) == ["jawOpen"]
 
 
 def test_long_videos_are_thinned_out() -> None:
@@ -90,12 +88,6 @@ def test_the_same_video_again(tmp_path: Path) -> None:
     assert "40 frames, " in page and "clip.mp4 (2)</h2><p>20 frames, " in page and page.count("<svg") == 3
 
 
-@pytest.mark.parametrize("blendshapes", [0, []])
-def test_without_blendshapes(blendshapes: list[str] | int, tmp_path: Path) -> None:
-    filled(blendshapes).save(tmp_path / "clip.svg")
-    assert "mouth" not in (tmp_path / "clip.svg").read_text()
-
-
 def test_frames_of_one_moment(tmp_path: Path) -> None:
     timeline = Timeline()
     for _ in range(2):
@@ -118,8 +110,6 @@ def test_unsmoothed_values_and_missing_measures(tmp_path: Path) -> None:
 
 
 def test_invalid_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="'smile'"):
-        Timeline(["smile"])
     with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf, \.html"):
         filled().save(tmp_path / "clip.gif")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

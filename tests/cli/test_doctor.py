@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import onnxruntime
@@ -20,7 +19,7 @@ from command import environment, on_terminal
 from command import mien as run_mien
 
 from mien import cards
-from mien.cli.doctor import CORE, EXTRAS, checks
+from mien.cli.doctor import checks, requirements
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +29,9 @@ def test_a_whole_installation_works() -> None:
     assert (run.returncode, run.stderr) == (0, "everything works\n"), run.stdout
     found = {each["name"]: each for each in map(json.loads, run.stdout.splitlines())}
     assert not [each for each in found.values() if each["state"] == "broken"]
-    assert {"mien", "Python", "CPU threads", *CORE, *(f"weights {name}" for name in cards.bundled())} <= set(found)
+    assert {"mien", "Python", "CPU threads", *requirements()[""], *(f"weights {name}" for name in cards.bundled())} <= set(
+        found
+    )
     assert "CPUExecutionProvider" in found["onnxruntime runs on"]["detail"]
     torch = r", \S+ \(torch\)" if importlib.util.find_spec("torch") else ""
     assert re.match(rf"\S+ \(onnxruntime\){torch}", found["device auto"]["detail"])
@@ -92,26 +93,24 @@ def test_a_part_that_cannot_be_imported_does_not_stop_the_doctor(copy: Path) -> 
 
 
 def test_extras_are_those_of_the_project() -> None:
-    """Each module named here comes with the extra that pyproject.toml gives; no package of an extra is forgotten."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = {re.split(r"[<>=\[ ]", each)[0] for each in project["dependencies"]}
-    assert set(CORE) == named
-    extras = project["optional-dependencies"]
-    assert set(EXTRAS) == set(extras) - {"dev"}
-    distributions = packages_distributions()
-    for extra, modules in EXTRAS.items():
-        wanted = {re.split(r"[<>=\[ ]", each)[0].replace("_", "-") for each in extras[extra]} - {"mien"}
-        assert len(modules) == len(wanted)
-        known = {name.lower().replace("_", "-") for module in modules for name in distributions.get(module, [])}
-        assert known <= {name.lower().replace("_", "-") for name in wanted}
+    named = {"": project["dependencies"], **project["optional-dependencies"]}
+    del named["dev"]
+    wanted = {extra: {re.split(r"[<>=\[ ]", each)[0].replace("_", "-") for each in named[extra]} - {"mien"} for extra in named}
+    found = requirements()
+    assert set(found) == set(wanted) and all(wanted[extra] <= set(found[extra]) for extra in wanted)
 
 
 def test_a_missing_extra_is_no_fault() -> None:
     """Nobody asked for the extra; the line says how to get it."""
     code = """
-import importlib.util, json, sys
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name in ("torch", "dlib") else find(name, *rest)
+import importlib.metadata, sys
+known = importlib.metadata.version
+def version(name):
+    if name in ("torch", "dlib-bin"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+importlib.metadata.version = version
 from mien.cli import main
 sys.exit(main(["doctor"]))
 """

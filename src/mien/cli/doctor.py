@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,29 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import MienError
-from ..io.provenance import VERSION
+from ..io.provenance import VERSION, package_version
 from ..runtime.devices import cores
 from .terminal import Json, for_programs, side_console, table_console, write_json
-
-CORE = ("numpy", "pillow", "onnxruntime", "cyclopts")
-
-EXTRAS: dict[str, tuple[str, ...]] = {
-    "eval": ("sklearn", "matplotlib", "jinja2"),
-    "train": ("torch", "torchvision", "timm", "accelerate", "safetensors", "captum", "onnx", "onnxscript", "tomli_w"),
-    "video": ("av",),
-    "serve": ("fastapi", "fastapi_swagger", "uvicorn", "websockets", "python_multipart", "prometheus_client"),
-    "parquet": ("pyarrow",),
-    "scale": ("pyarrow", "fsspec", "ray"),
-    "hub": ("huggingface_hub",),
-    "heif": ("pillow_heif", "pillow_jxl"),
-    "sweep": ("optuna",),
-    "tables": ("pandas",),
-    "elan": ("pympi",),
-    "openvino": ("openvino",),
-    "dlib": ("dlib", "face_recognition_models"),
-    "docs": ("material", "mkdocstrings_handlers"),
-}
-"""Extra → its modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +59,28 @@ def checks() -> Iterator[Check]:
     yield Check("mien", "ok", VERSION)
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield Check("Python", "ok" if sys.version_info >= (3, 11) else "broken", python)
-    for package in CORE:
+    required = requirements()
+    for package in required.pop(""):
         yield _guarded(package, lambda package=package: importlib.metadata.version(package))
     yield _guarded("onnxruntime runs on", lambda: ", ".join(importlib.import_module("onnxruntime").get_available_providers()))
     yield _guarded("device auto", _device)
     yield _guarded("CPU threads", lambda: str(cores()))
     yield from _weights()
-    for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        detail = f"missing {', '.join(missing)}: pip install 'mien[{extra}]'" if missing else ", ".join(modules)
+    for extra, packages in required.items():
+        missing = [package for package in packages if not package_version(package)]
+        detail = f"missing {', '.join(missing)}: pip install 'mien[{extra}]'" if missing else ", ".join(packages)
         yield Check(f"extra {extra}", "absent" if missing else "ok", detail)
     yield _guarded("inference", _inference)
+
+
+def requirements() -> dict[str, list[str]]:
+    """Return the packages of each extra that users install, and those of mien itself under the empty name."""
+    found: dict[str, list[str]] = {}
+    for line in importlib.metadata.requires("mien") or ():
+        package, extra = re.split(r"[^\w.-]", line)[0], re.search(r"extra == ['\"](.+)['\"]", line)
+        if package != "mien" and not (extra and extra[1] == "dev"):
+            found.setdefault(extra[1] if extra else "", []).append(package)
+    return found
 
 
 def _weights() -> Iterator[Check]:

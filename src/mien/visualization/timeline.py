@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
 from ..io.files import atomic_write, check_output
-from ..labels import BLENDSHAPES
 from ..types import Face, Result
 from .faces import COLORS, UNKNOWN
 from .pages import html_page
@@ -34,8 +32,8 @@ INKS: Mapping[str, str] = {
 }  # fmt: skip
 """Line → its color."""
 QUIET = "#5a626d"
-UNITS = 6
-"""Action units that are drawn: those that vary most."""
+MEASURES = 6
+"""Action units, and blendshapes, that are drawn: those that vary most."""
 MARK = "mien timeline"
 """Metadata of every timeline, by which it is recognized when it is written again."""
 
@@ -61,18 +59,7 @@ class Timeline:
         >>> timeline.save("clip.html")
     """
 
-    def __init__(self, blendshapes: Sequence[str] | int = 6) -> None:
-        """Begin.
-
-        Args:
-            blendshapes: names of the blendshapes to show, or how many of those that vary most.
-
-        Raises:
-            ConfigError: unknown blendshape.
-        """
-        if not isinstance(blendshapes, int) and (unknown := [name for name in blendshapes if name not in BLENDSHAPES]):
-            raise ConfigError(f"unknown blendshape {unknown[0]!r}; known: {', '.join(BLENDSHAPES)}", value=unknown[0])
-        self.blendshapes = blendshapes
+    def __init__(self) -> None:
         self._lines: dict[tuple[str, int], _Line] = {}
         self._frames: dict[str, array[float]] = {}
         self._again: Counter[str] = Counter()
@@ -128,7 +115,7 @@ class Timeline:
     def _figure(self, chosen: Sequence[tuple[str, int]]) -> Any:
         from matplotlib.figure import Figure
 
-        faces = [self._lines[key].strips(np.array(self._frames[key[0]]), self.blendshapes) for key in chosen]
+        faces = [self._lines[key].strips(np.array(self._frames[key[0]])) for key in chosen]
         heights = [height for _, strips in faces for height, _ in strips]
         figure: Any = Figure(figsize=(11, max(sum(heights) * 1.18 + 0.75 * len(faces) + 0.3, 1.5)), layout="constrained")
         if not faces:
@@ -197,9 +184,7 @@ class _Line:
         ends = np.cumsum([len(names) for names in self.names.values()])[:-1]
         return frames, dict(zip(self.names, np.split(values, ends, 1), strict=True))
 
-    def strips(
-        self, frames: np.ndarray, wanted: Sequence[str] | int
-    ) -> tuple[tuple[float, float], list[tuple[float, Callable[[Any], None]]]]:
+    def strips(self, frames: np.ndarray) -> tuple[tuple[float, float], list[tuple[float, Callable[[Any], None]]]]:
         """Return the first and last time, and the height of each strip with the function that draws it on its axes."""
         times, values = self.table(frames)
         edge = (0.5 * float(np.median(np.diff(times))) if len(times) > 1 else 0.0) or 0.02
@@ -210,21 +195,12 @@ class _Line:
         ]
         lines = [strip for strip in ("affect", "pose", "gaze") if self.names[strip]]
         found += [(1.1, partial(self._lines, strip, times, values[strip])) for strip in lines]
-        for strip, choice in (("units", UNITS), ("blendshapes", wanted)):
-            names = self.shown(strip, values[strip], choice)
-            if names:
-                chosen = values[strip][:, [self.names[strip].index(name) for name in names]]
-                found.append((0.24 * len(names), partial(_heat, extent, names, chosen)))
+        for strip in ("units", "blendshapes"):
+            if known := self.names[strip]:
+                seen = values[strip][np.isfinite(values[strip]).all(1)]
+                most = (np.argsort(-seen.std(0), kind="stable") if len(seen) else np.arange(len(known)))[:MEASURES]
+                found.append((0.24 * len(most), partial(_heat, extent, [known[i] for i in most], values[strip][:, most])))
         return extent, found
-
-    def shown(self, strip: str, values: np.ndarray, wanted: Sequence[str] | int) -> list[str]:
-        """Return the names to show: those of `wanted`, or the number of those that vary most."""
-        known = self.names[strip]
-        if not isinstance(wanted, int):
-            return [name for name in wanted if name in known]
-        seen = values[np.isfinite(values).all(1)]
-        most = np.argsort(-seen.std(0), kind="stable") if len(seen) else np.arange(len(known))
-        return [known[i] for i in most[:wanted]]
 
     def _band(self, extent: tuple[float, float], values: Mapping[str, np.ndarray], axis: Any) -> None:
         """Colors of the expressions; gray where the model abstains, nearly white without the face."""
