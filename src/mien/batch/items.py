@@ -2,11 +2,12 @@
 
 import contextlib
 import io
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from ..errors import SourceError
+from ..errors import SourceError, reason
 from ..inference.options import Options
 from ..io.image_sequences import is_animation
 from ..io.images import MAX_BYTES, MAX_PIXELS, ReadOptions
@@ -74,7 +75,7 @@ class ItemReader:
                     with opened(item.place) as file:
                         yield from self._stored(number, item, file)
                 case "member":
-                    yield from self._stored(number, item, _Member(self._kept(item.place, opened), item))
+                    yield from self._stored(number, item, _member(self._kept(item.place, _tar), item))
                 case "row":
                     data = self._kept(item.place, Table.opened).cell(item.column, item.at)
                     if data is None:
@@ -83,8 +84,8 @@ class ItemReader:
                     yield from self._bytes(number, item, data)
         except SourceError as error:
             yield Frame(number, item.name, error=error)
-        except OSError as error:
-            message = f"{item.name} cannot be read: {error.strerror or error}"
+        except (OSError, tarfile.TarError) as error:
+            message = f"{item.name} cannot be read: {reason(error)}"
             yield Frame(number, item.name, error=SourceError(message, path=item.name))
 
     def _stored(self, number: int, item: Item, file: Any) -> Iterator[Frame]:
@@ -114,36 +115,21 @@ class ItemReader:
         return self._open[1]
 
 
-class _Member(io.RawIOBase):
-    """A tar member as a seekable file, since a video may be larger than the memory; SourceError if the tar is truncated."""
+@contextlib.contextmanager
+def _tar(place: str) -> Iterator[tarfile.TarFile]:
+    with opened(place) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        yield tar
 
-    def __init__(self, tar: IO[bytes], item: Item) -> None:
-        self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0
-        if (there := tar.seek(0, io.SEEK_END) - self.start) < self.size:
-            there = max(there, 0)
-            message = f"{item.name} is truncated: the tar ends after {there:,} of its {self.size:,} bytes; download it again"
-            raise SourceError(message, path=item.name, value=there, expected=self.size)
 
-    def readable(self) -> bool:
-        return True
-
-    seekable = readable
-
-    def tell(self) -> int:
-        return self.place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
-        self.place = max(origin + offset, 0)
-        return self.place
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = max(min(len(buffer), self.size - self.place), 0)
-        self.tar.seek(self.start + self.place)
-        data = self.tar.read(wanted)
-        buffer[: len(data)] = data
-        self.place += len(data)
-        return len(data)
+def _member(tar: tarfile.TarFile, item: Item) -> Any:
+    """Return a member as a file, since a video may be larger than the memory; SourceError if the tar is truncated."""
+    file: Any = tar.fileobj
+    if (there := max(file.seek(0, io.SEEK_END) - item.at, 0)) < item.size:
+        message = f"{item.name} is truncated: the tar ends after {there:,} of its {item.size:,} bytes; download it again"
+        raise SourceError(message, path=item.name, value=there, expected=item.size)
+    info = tarfile.TarInfo()
+    info.offset_data, info.size = item.at, item.size
+    return tar.extractfile(info)
 
 
 def _is_clip(head: bytes, item: Item) -> bool:

@@ -1,8 +1,8 @@
 """POST /v1/explain: which parts of a face its prediction depends on."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -26,8 +26,7 @@ CELLS = 24  # maximum number of cells along each side of the map
 
 def install(app: FastAPI, waiting: int = 8) -> None:
     """Add the route. One face is explained at a time, and `waiting` requests may wait."""
-    turn = asyncio.Semaphore(1)
-    state, here = app.state, 0
+    turn, state, here = ThreadPoolExecutor(1, "mien explanation"), app.state, 0
 
     found = {200: openapi.of_json("Explained", "Importance of the parts of the face.")}
     upload = openapi.upload(ExplainOptions, "images", "image/*", found, many=True)
@@ -43,27 +42,14 @@ def install(app: FastAPI, waiting: int = 8) -> None:
             with state.budget.charged() as budget:
                 [file], options = await requests.images(request, state.settings, budget, ExplainOptions, most=1)
                 try:
-                    async with asyncio.timeout(limits.seconds):
-                        return await _in_turn(turn, _answer, state.readers, file, options, limits.pixels)
+                    async with asyncio.timeout(limits.seconds):  # after which the thread, and only it, continues
+                        answer = functools.partial(_answer, state.readers, file, options, limits.pixels)
+                        return await asyncio.get_running_loop().run_in_executor(turn, answer)
                 except TimeoutError:
                     detail = f"the explanation took longer than {limits.seconds:g} seconds; retry later"
                     raise Problem("time-out", detail, {"Retry-After": "5"}) from None
         finally:
             here -= 1
-
-
-async def _in_turn(turn: asyncio.Semaphore, work: Callable[..., Response], *arguments: Any) -> Response:
-    """Run work in a thread. A canceled request does not stop its thread, so the turn passes on when the thread is done."""
-
-    def done(task: asyncio.Future[Response]) -> None:
-        turn.release()
-        if not task.cancelled():
-            task.exception()  # retrieved here, since the request may be gone
-
-    await turn.acquire()
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    task.add_done_callback(done)
-    return await asyncio.shield(task)
 
 
 def _answer(readers: Readers, file: File, options: ExplainOptions, pixels: int) -> Response:

@@ -79,35 +79,18 @@ CROPS: Mapping[str, Crop] = {
 
 AUTHORS: Mapping[str, Crop] = {
     "arcface112": Crop(
-        "MFER's alignment as published (face.evoLVe)",
-        112,
-        published_arcface,
-        "mtcnn-evolve",
-        "detector",
-        "first",
-        faceless="discard",
-        antialias=False,
+        "MFER's alignment as published (face.evoLVe)", 112, published_arcface,
+        "mtcnn-evolve", "detector", "first", faceless="discard", antialias=False,
     ),
     "ddamfn5": Crop(
-        "DDAMFN++'s alignment as published",
-        112,
-        published_ddamfn,
-        "retinaface",
-        "detector",
-        "first",
-        threshold=0.6,
-        antialias=False,
+        "DDAMFN++'s alignment as published", 112, published_ddamfn,
+        "retinaface", "detector", "first", threshold=0.6, antialias=False,
     ),
     "dlib-chip": Crop(
-        "Global-ROI Net's alignment as published: the last face that was found wins",
-        224,
-        dlib_chip,
-        choice="last",
-        faceless="error",
-        folder="align",
-        antialias=False,
+        "Global-ROI Net's alignment as published: the last face that was found wins", 224, dlib_chip,
+        choice="last", faceless="error", folder="align", antialias=False,
     ),
-}
+}  # fmt: skip
 """The published variants."""
 
 

@@ -1,5 +1,6 @@
 """The one face of an image that is prepared, and its landmarks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,19 +51,17 @@ class FacePicker:
         faces = [face for face in self.find([pixels])[0] if self.points == "detector" or face.mesh is not None]
         if not faces:
             return None
-        face = max(faces, key=lambda face: self._merit(face, np.array(pixels.shape[1::-1]) / 2))
+        middle = np.array(pixels.shape[1::-1]) / 2
+        merits: dict[Choice, Callable[[FoundFace], float]] = {
+            "largest": lambda face: float(area(face.box)),
+            "central": lambda face: -float(np.linalg.norm(centers(face.box) - middle)),
+            "first": lambda face: face.score,
+            "last": lambda face: -face.score,
+        }
+        face = max(faces, key=merits[self.choice])
         if face.mesh is not None:
             points = face.mesh.astype(np.float64)
             return PreparedFace(face.box, points5(points), points68(points), len(faces))
         if face.keypoints is None or len(face.keypoints) != 5:
             raise ConfigError(f"{self.detector} has no five keypoints; use points='mesh'", value=self.detector)
         return PreparedFace(face.box, face.keypoints.astype(np.float64), None, len(faces))
-
-    def _merit(self, face: FoundFace, center: np.ndarray) -> float:
-        match self.choice:
-            case "largest":
-                return float(area(face.box))
-            case "central":
-                return -float(np.linalg.norm(centers(face.box) - center))
-            case _:
-                return face.score if self.choice == "first" else -face.score
