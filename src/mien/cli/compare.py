@@ -67,9 +67,6 @@ def compare(
             unit_f1, f1:AUn, p, or MODULE:ATTRIBUTE; repeatable, the first one is primary.
         tta: Number of test-time augmentation views, or ten-crop.
         results: Also write the rows to this csv, replacing older rows of the same key.
-
-    Raises:
-        ConfigError: no model is named, or an option matches none of the datasets.
     """
     models = tuple(one for each in models for one in (cards.zoo_names(each) if each.startswith(cards.ZOO) else [each]))
     if not models:

@@ -13,19 +13,10 @@ from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..evaluation.compare.rows import write_row
 from ..evaluation.report import Report
+from ..evaluation.report.metrics import HEADLINE
 from ..evaluation.tta import Views
 from .options import Batch, Head, Inference, Limit, Model, Replace, Split, total
 from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
-
-NAMES = {
-    "accuracy": "accuracy",
-    "uar": "UAR",
-    "macro_f1": "macro-F1",
-    "kappa": "kappa",
-    "nll": "NLL",
-    "brier": "Brier",
-    "ece": "ECE",
-}
 
 
 def evaluate(
@@ -67,31 +58,13 @@ def evaluate(
         metric: MODULE:ATTRIBUTE, a metric of your own: a function of the predictions table; repeatable.
         page: Write report.html and figures (needs the extra eval).
         results: Also write the row of this evaluation to this csv, replacing an older row of the same key.
-
-    Raises:
-        ConfigError: the page is requested without the extra eval.
     """
-    split = data.open(model)
-    side = side_console()
+    split, side = data.open(model), side_console()
+    options: Any = {"output": output, "tta": tta, "seed": seed, "pose": pose, "metrics": metric, "limit": limit, "batch": batch}
+    options |= {"overwrite": overwrite, "page": page, "command": ["mien", *sys.argv[1:]] if len(sys.argv) > 1 else []}
     with counting(f"{model} on {split.name} {split.split}", total(len(split), limit)) as progress:
         try:
-            report = run(
-                model,
-                split,
-                out=out,
-                output=output,
-                tta=tta,
-                seed=seed,
-                pose=pose,
-                metrics=metric,
-                limit=limit,
-                batch=batch,
-                **inference.settings,
-                overwrite=overwrite,
-                page=page,
-                command=["mien", *sys.argv[1:]] if len(sys.argv) > 1 else [],
-                progress=progress,
-            )
+            report = run(model, split, out=out, progress=progress, **options, **inference.settings)
         except MissingExtra as error:
             if page and error.extra == "eval":
                 raise ConfigError(f"{error}; or skip the page: --no-page", value="page") from error
@@ -128,7 +101,7 @@ def show(report: Report, console: Console) -> None:
             table.add_column(f"{name} {number:,}", justify="right")
             table.add_column("95 %", style="dim")
     official, answered = figures.get("official", {}), figures.get("answered", {})
-    for key, name in NAMES.items():
+    for key, name, _ in HEADLINE:
         first, second = official.get(key), answered.get(key)
         if same:
             first, second = first or second, None

@@ -119,11 +119,9 @@ def predict(
     collectors = [each for each in (summary, annotations, plot) if each]
     tally: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
-        sinks: list[Sink] = []
-        if jsonl:
-            sinks.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
+        sinks: list[Sink] = [stack.enter_context(JsonLines(jsonl, points=points, groups=groups))] if jsonl else []
         if csv:
-            sinks.append(stack.enter_context(_table(csv, layout, read, options, bom=bom, several=len(items) > 1)))
+            sinks.append(stack.enter_context(csv_table(csv, read, options, layout, bom=bom, several=len(items) > 1)))
         stack.enter_context(_partial(sinks))
         copies = stack.enter_context(annotated_copies(save, draw, options, roots)) if save else None
         hidden = len(frames) < 2 or (json and sys.stdout.isatty())  # a progress bar would break up the lines
@@ -181,11 +179,7 @@ def predict(
 
 
 def _frames(paths: Iterable[str], options: Options, *, animations: bool) -> Images:
-    """Return the images of the command line: paths, lists (`@FILE`, `@-`) and standard input (`-`).
-
-    Raises:
-        SourceError: a list cannot be read, or nothing can.
-    """
+    """Return the images of the command line: paths, lists (`@FILE`, `@-`) and standard input (`-`)."""
     sources: list[Any] = []
     for path in paths:
         if not path:
@@ -212,8 +206,10 @@ def _listed(name: str) -> list[str]:
         raise SourceError(f"the list {name} cannot be read: {reason}", path=name) from error
 
 
-def _table(path: Path, layout: str, read: Recognizer, options: Options, *, bom: bool, several: bool) -> Csv | OpenFaceFiles:
-    """Open the table of `--csv`."""
+def csv_table(
+    path: Path, read: Recognizer, options: Options, layout: str = "mien", *, bom: bool = False, several: bool = False
+) -> Csv | OpenFaceFiles:
+    """Open the table of `--csv`; ConfigError for one file in OpenFace's format and several inputs."""
     units = "action_units" in read.card.outputs
     if layout == "openface":
         if several and path.suffix.lower() == ".csv":
@@ -225,11 +221,7 @@ def _table(path: Path, layout: str, read: Recognizer, options: Options, *, bom: 
 
 
 def _elan(items: Sequence[Item]) -> Elan:
-    """Begin the annotations of the only video.
-
-    Raises:
-        ConfigError: there are several inputs, or none is a video.
-    """
+    """Begin the annotations of the only video; ConfigError for several inputs, or none that is a video."""
     if len(items) != 1 or not isinstance(items[0], Clip):
         raise ConfigError(f"--elan annotates one video, got {len(items)} inputs", value=len(items))
     return Elan()

@@ -17,13 +17,14 @@ from rich.text import Text
 from ..errors import SourceError
 from ..inference.options import DEFAULTS
 from ..inference.recognizer import load
-from ..inference.results import Csv, JsonLines, check_rows, json_line
+from ..inference.results import JsonLines, check_rows, json_line
 from ..io.live import is_live
 from ..io.sources import Clip, iter_images
 from ..io.urls import is_url
 from ..io.video import camera_number, is_video
 from ..types import Result
 from .flags import Draw, Flags, annotated_copies, check_distinct
+from .predict import Sink, csv_table
 from .readings import measures, style_of
 from .terminal import File, Json, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
 
@@ -75,9 +76,6 @@ def watch(
         save: Also write the annotated video to this folder.
         overwrite: Replace existing files that mien did not write.
         draw: As for mien predict.
-
-    Raises:
-        SourceError: the camera gave no image.
     """
     options = flags.options()
     groups, points = options.groups, options.landmarks
@@ -92,14 +90,8 @@ def watch(
     programs, side = for_programs(json), side_console()
     count, failed, ticks = 0, None, deque([time.perf_counter()], 30)
     with contextlib.ExitStack() as stack:
-        rows: list[Csv | JsonLines] = []
-        if csv:
-            units = "action_units" in read.card.outputs
-            rows.append(
-                stack.enter_context(Csv(csv, read.card.labels, groups, unsmoothed=flags.smooth is not None, units=units))
-            )
-        if jsonl:
-            rows.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
+        sinks: list[Sink] = [stack.enter_context(csv_table(csv, read, options))] if csv else []
+        sinks += [stack.enter_context(JsonLines(jsonl, points=points, groups=groups))] if jsonl else []
         copies = stack.enter_context(annotated_copies(save, draw, options)) if save else None
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
@@ -108,7 +100,7 @@ def watch(
                 if result.status == "unreadable":
                     failed = result.message
                     continue
-                for sink in rows:
+                for sink in sinks:
                     sink.write(result)
                 if copies:
                     copies.write(frame.image, result)

@@ -11,8 +11,7 @@ from ...faces.finder import open_finder
 from ...io.images import printable
 from ..datasets import Dataset, Sample, reader
 from .duplicates import conflicting, copies
-from .findings import findings
-from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary
+from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary, findings
 from .signatures import Progress, signatures
 
 EXAMPLES = 20  # groups of duplicates listed in a report
@@ -55,7 +54,7 @@ def audit(
     first = next(iter(splits.values()))
     view = _View(splits, against or {})
     found = np.concatenate([signatures(data, workers, progress) for data in view.sides.values()])
-    linked = copies(found, near)
+    group, family = copies(found, near)
     report = Audit(
         dataset=first.name,
         protocol=first.protocol,
@@ -63,8 +62,8 @@ def audit(
         flaws=first.flaws,
         notes=first.notes,
         splits={name: _summary(data) for name, data in splits.items()},
-        exact=_duplicates(linked.group, view),
-        near=_duplicates(linked.families(), view) if near else None,
+        exact=_duplicates(group, view),
+        near=_duplicates(family, view) if near else None,
         overlaps=tuple(_overlaps(splits)),
         quality=_quality(found, view, search),
         findings=(),

@@ -1,7 +1,6 @@
 """Exact and near duplicates of images, and protocols without the leaks that they cause."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,34 +25,18 @@ EVALUATION = "images that also occur in another split"
 TRAINING = "images that also occur in another split, further copies of an image, and duplicates with conflicting labels"
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
-    """Groups of exact duplicates and pairs of near duplicates among signatures."""
+def copies(found: np.ndarray, near: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return two (N,) int64 from signatures: numbers of groups of equal pixels, and of families of near duplicates.
 
-    group: np.ndarray  # (N,) int64: equal for images with equal pixels
-    pairs: np.ndarray  # (P, 2) int64: pairs of groups of near duplicates, the smaller number first
-
-    def __len__(self) -> int:
-        return int(self.group.max(initial=-1)) + 1
-
-    def families(self) -> np.ndarray:
-        """(N,) int64: equal for images that are connected by equal pixels or by pairs of near duplicates."""
-        root = np.arange(len(self))
-        for first, second in self.pairs:
-            root[_top(root, int(second))] = _top(root, int(first))
-        return np.array([_top(root, group) for group in range(len(root))], np.int64)[self.group]
-
-
-def copies(found: np.ndarray, near: bool = True) -> Copies:
-    """Find duplicates among images, with `near` also crops, other brightness and mirror images of one photograph.
-
-    The time of `near` grows with the square of the number of images: half a minute for 35,000 on one core.
+    A family is connected by equal pixels and by pairs of near duplicates: crops, other brightness and mirror images of one
+    photograph. Without `near` it is the group. The time of `near` grows with the square of the number of images: half a
+    minute for 35,000 on one core.
     """
     readable, each = found["failure"] == "", np.char.add(b"?", np.arange(len(found)).astype("S"))
     identity = np.where(readable, found["identity"], each)
     _, first, group = np.unique(identity, return_index=True, return_inverse=True)
     if not near:
-        return Copies(group, np.empty((0, 2), np.int64))
+        return group, group
     thumbnails = found["thumbnail"][first].reshape(len(first), 256).astype(np.float32)
     thumbnails -= thumbnails.mean(1, keepdims=True)
     length = np.linalg.norm(thumbnails, axis=1, keepdims=True)
@@ -63,7 +46,10 @@ def copies(found: np.ndarray, near: bool = True) -> Copies:
     hashes = found["hash"][first]
     ways = [_similar(hashes, hashes, thumbnails, thumbnails), _similar(hashes, found["mirrored"][first], thumbnails, turned)]
     pairs = np.concatenate(ways)
-    return Copies(group, np.unique(pairs[usable[pairs].all(1)], axis=0))
+    root = np.arange(len(first))
+    for one, other in np.unique(pairs[usable[pairs].all(1)], axis=0).tolist():
+        root[_top(root, other)] = _top(root, one)
+    return group, np.array([_top(root, each) for each in range(len(root))], np.int64)[group]
 
 
 def _similar(hashes: np.ndarray, others: np.ndarray, thumbnails: np.ndarray, other_thumbnails: np.ndarray) -> np.ndarray:
@@ -97,8 +83,7 @@ def clean_protocol(splits: Mapping[str, Dataset], *, near: bool = False, workers
     if len(splits) < 2:
         there = ", ".join(splits) or "none"
         raise DatasetError(f"a clean protocol needs at least two splits, got {there}; choose another protocol")
-    found = copies(np.concatenate([signatures(data, workers) for data in splits.values()]), near)
-    group = found.families()
+    _, group = copies(np.concatenate([signatures(data, workers) for data in splits.values()]), near)
     side = np.repeat(np.arange(len(splits)), [len(data) for data in splits.values()])
     drop, why = {}, {}
     for index, (name, data) in enumerate(splits.items()):

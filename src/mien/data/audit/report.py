@@ -1,11 +1,20 @@
-"""Results of an audit as plain values that serialize to JSON."""
+"""Results of an audit as plain values that serialize to JSON, and its findings as sentences."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from ...errors import UnknownName
+from ..datasets import reader
 
 Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+IMBALANCE = 10  # ratio of the largest to the smallest class from which accuracy is misleading
+ALIKE = 0.6  # median correlation from which images are so similar that `MIN_CORRELATION` does not separate duplicates
+
+EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points of accuracy on such a copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +134,114 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return dataclasses.asdict(self)
+
+
+def findings(report: Audit) -> Audit:
+    """Return the report with its findings, most severe first."""
+    found = [*_copies(report), *_overlaps(report), *_images(report), *_balance(report), *_published(report)]
+    found += [Finding("warning", f"the protocol {report.protocol}: {flaw}") for flaw in report.flaws]
+    found += [Finding("note", note) for note in report.notes]
+    return dataclasses.replace(report, findings=tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level))))
+
+
+def _copies(report: Audit) -> Iterator[Finding]:
+    for leak in report.exact.leaks:
+        share = leak.images / report.splits[leak.split].images
+        text = f"{leak.images:,} of the {leak.split} images ({share:.1%}) also occur in {leak.other} (exact duplicates)"
+        yield Finding(_level(leak), text + _example(report.exact, leak))
+    exact = {(leak.split, leak.other): leak.images for leak in report.exact.leaks}
+    for leak in report.near.leaks if report.near else ():
+        if more := leak.images - exact.get((leak.split, leak.other), 0):
+            text = f"{more:,} more {leak.split} images are near duplicates in {leak.other} (crop, brightness, mirror)"
+            yield Finding(_level(leak), text + _example(report.near, leak))
+    if report.near and report.near.groups and report.quality.resemblance > ALIKE:
+        alike = f"all images are similar (correlation {report.quality.resemblance:.2f}), as portraits from one studio are"
+        yield Finding("warning", f"{alike}: near duplicates may be other people; check them with --html FILE --images")
+    copies, total = report.exact, sum(split.images for split in report.splits.values())
+    if copies.groups:
+        several = f"{copies.groups:,} groups of {copies.images:,} exact duplicates"
+        yield Finding("note", f"{copies.distinct:,} distinct images of {total:,}; {several}")
+    if copies.conflicting:
+        yield Finding("warning", f"{copies.conflicting:,} groups of exact duplicates have conflicting labels")
+    if not exact and not report.overlaps and not (report.near and report.near.leaks):
+        yield Finding("note", "no duplicates and no subjects in two splits")
+
+
+def _example(copies: Duplicates | None, leak: Leak) -> str:
+    """Return two images of a listed group as an example of a leak; empty if none is listed."""
+    for group in copies.examples if copies else ():
+        names = {member.split: member.name for member in reversed(group)}
+        if {leak.split, leak.other} <= names.keys():
+            return f": {names[leak.split]} and {names[leak.other]}" + (", for example" if leak.images > 1 else "")
+    return ""
+
+
+def _overlaps(report: Audit) -> Iterator[Finding]:
+    for overlap in report.overlaps:
+        subject = f"{overlap.images:,} of the {overlap.split} images"
+        if overlap.what == "official part":
+            yield Finding("error", f"{subject} belong to the official part {overlap.other}")
+        elif overlap.split != "train":
+            yield Finding("error", f"{subject} share {overlap.shared:,} {overlap.what}s with {overlap.other}")
+
+
+def _level(seen: Leak) -> Level:
+    """Leaks between training and test are errors of the test split, whose metrics they invalidate."""
+    return "warning" if seen.split == "train" else "error"
+
+
+def _images(report: Audit) -> Iterator[Finding]:
+    quality = report.quality
+    usual = next(iter(quality.sizes), "")
+    kinds: tuple[tuple[tuple[str, ...], Level, str], ...] = (
+        (quality.unreadable, "error", "cannot be read"),
+        (quality.blank, "warning", "are blank"),
+        (quality.odd_sizes, "warning", f"are not {usual} like the others"),
+    )
+    for names, level, what in kinds:
+        if names:
+            shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+            yield Finding(level, f"{len(names):,} images {what}: {shown}")
+    if quality.without_face:
+        number, searched = len(quality.without_face), quality.searched
+        text = f"no face was detected in {number:,} of {searched:,} images ({number / searched:.1%}) searched"
+        yield Finding("warning", text)
+    total = sum(split.images for split in report.splits.values())
+    if quality.equalised > total / 2:
+        share = f"{quality.equalised:,} images, median deviation {quality.deviation:.0f} gray levels"
+        yield Finding("error", f"this is a histogram-equalized copy ({share}): {EQUALISED_COST}")
+    elif quality.equalised > total / 50:
+        yield Finding("warning", f"{quality.equalised:,} images are histogram-equalized, the others are not")
+    if quality.recompressed > total / 2:
+        yield Finding("note", f"the images were JPEG-compressed at this size ({quality.recompressed:,} of {total:,})")
+
+
+def _balance(report: Audit) -> Iterator[Finding]:
+    for name, split in report.splits.items():
+        counts = {kind: number for kind, number in split.classes.items() if number}
+        if missing := [kind for kind, number in split.classes.items() if not number]:
+            yield Finding("warning", f"{name} has no images of {', '.join(missing)}")
+        large, small = (pick(counts, key=counts.__getitem__, default="") for pick in (max, min))
+        if counts and (ratio := counts[large] / counts[small]) >= IMBALANCE:
+            text = f"{name} has {ratio:.0f} times as many images of {large} as of {small}: report the recall of each class"
+            yield Finding("note", text)
+        if split.unlabeled:
+            yield Finding("note", f"{split.unlabeled:,} of the {name} images have no label")
+
+
+def _published(report: Audit) -> Iterator[Finding]:
+    """Compare size, digest and numbers of images with those of the published dataset."""
+    try:
+        known = reader(report.dataset)
+    except UnknownName:  # a dataset made in memory
+        return
+    usual = next(iter(report.quality.sizes), "")
+    if known.size and usual and usual != (published := f"{known.size[0]}×{known.size[1]}"):
+        yield Finding("warning", f"most images are {usual}, the published ones {published}: a modified copy")
+    original = [split.original for split in report.splits.values() if split.original is not None]
+    if original and all(original):
+        yield Finding("note", "pixels and labels equal the published original (digest)")
+    elif original:
+        yield Finding("warning", "pixels or labels differ from the published original: report the digest with every metric")
+    elif known.published and known.published.items() <= {name: split.images for name, split in report.splits.items()}.items():
+        yield Finding("note", "the splits have the published numbers of images")

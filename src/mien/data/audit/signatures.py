@@ -6,14 +6,14 @@ whether two images with similar hashes are near duplicates.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
 
 from ...errors import SourceError
-from ..datasets import Dataset
+from ..datasets import Dataset, Sample
 
 CHUNK = 1024  # images held in memory at a time
 Progress = Callable[[int], None]  # called with the number of images since the last call
@@ -38,35 +38,25 @@ SIGNATURE = np.dtype([
 
 def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda number: None) -> np.ndarray:
     """Return (N,) `SIGNATURE` of all images of a dataset, in its order; `workers` threads decode files."""
-    parts = list(_from_array(data, progress) if data.pixels is not None else _from_files(data, workers, progress))
-    return np.concatenate([np.empty(0, SIGNATURE), *parts])
-
-
-def _from_array(data: Dataset, progress: Progress) -> Iterator[np.ndarray]:
-    images = data.pixels
-    assert images is not None
-    for start in range(0, len(images), CHUNK):
-        batch = np.asarray(images[start : start + CHUNK])
-        yield _describe(batch)
-        progress(len(batch))
-
-
-def _from_files(data: Dataset, workers: int, progress: Progress) -> Iterator[np.ndarray]:
-    def describe(row: int) -> np.ndarray:
-        sample = data[row]
-        try:
-            pixels = sample.read()
-        except SourceError as error:
-            failed = np.zeros(1, SIGNATURE)
-            failed["failure"] = f"{sample.name}: {error}"
-            return failed
-        return _describe(pixels[None])
-
+    stored, parts = data.pixels, [np.empty(0, SIGNATURE)]
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(data), CHUNK):
-            done = list(pool.map(describe, range(start, min(start + CHUNK, len(data)))))
-            yield np.concatenate(done)
-            progress(len(done))
+            chunk = data[start : start + CHUNK]
+            if stored is not None:
+                parts.append(_describe(np.asarray(stored[start : start + CHUNK])))
+            else:
+                parts += pool.map(_of_file, chunk)
+            progress(len(chunk))
+    return np.concatenate(parts)
+
+
+def _of_file(sample: Sample) -> np.ndarray:
+    try:
+        return _describe(sample.read()[None])
+    except SourceError as error:
+        failed = np.zeros(1, SIGNATURE)
+        failed["failure"] = f"{sample.name}: {error}"
+        return failed
 
 
 def _describe(batch: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...cards import ASSETS
 from ...errors import needs
-from .metrics import CUTS
+from .metrics import CUTS, HEADLINE
 from .plots import inline_svg, shown_columns
 
 with needs("eval", "jinja2"):
@@ -17,17 +17,6 @@ with needs("eval", "jinja2"):
 
 if TYPE_CHECKING:
     from . import Extra, Report
-
-# Key, name and definition of the main metrics, in order.
-HEADLINE = (
-    ("accuracy", "accuracy", "share of correct predictions"),
-    ("uar", "UAR", "mean recall over classes (balanced accuracy)"),
-    ("macro_f1", "macro-F1", "mean F1 over classes"),
-    ("kappa", "kappa", "Cohen's kappa: agreement beyond chance"),
-    ("nll", "NLL", "mean negative log-likelihood"),
-    ("brier", "Brier", "squared error of the probabilities, 0 to 2"),
-    ("ece", "ECE", "expected calibration error, 15 bins"),
-)
 
 FIGURES = {
     "reliability": "Accuracy and number of predictions by confidence",

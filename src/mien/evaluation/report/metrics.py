@@ -35,6 +35,17 @@ CUTS: Mapping[str, str] = {
 }
 RESAMPLES = 200  # resamples for the interval of a plain function
 
+# Key, name and definition of the main metrics, in order.
+HEADLINE = (
+    ("accuracy", "accuracy", "share of correct predictions"),
+    ("uar", "UAR", "mean recall over classes (balanced accuracy)"),
+    ("macro_f1", "macro-F1", "mean F1 over classes"),
+    ("kappa", "kappa", "Cohen's kappa: agreement beyond chance"),
+    ("nll", "NLL", "mean negative log-likelihood"),
+    ("brier", "Brier", "squared error of the probabilities, 0 to 2"),
+    ("ece", "ECE", "expected calibration error, 15 bins"),
+)
+
 OVERALL: Mapping[str, Formula] = {"accuracy": m.accuracy, "uar": m.uar, "macro_f1": m.macro_f1, "kappa": m.kappa}
 PER_CLASS: Mapping[str, Formula] = {"recall": m.recalls, "precision": m.precisions, "f1": m.f1_scores}
 PER_AXIS: Mapping[str, Formula] = {
