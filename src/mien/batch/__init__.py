@@ -8,9 +8,9 @@ The work is planned before the first image is read: `_job.json` holds the option
 the items of each shard. The rows of a shard depend only on them, so any worker may process it at any time with identical
 bytes as the result, and an interrupted run resumes with the missing parts.
 
-`items` reads listed inputs; `shards` turns a shard into rows with the same `Recognizer.stream` as `mien predict`; `worker` is
-the process that runs it; `supervising` restarts crashed workers and isolates the file that crashed them; `pool` and `cluster`
-distribute shards on one machine and on many; `driver` ties them together.
+`items` reads listed inputs; `worker` is the process that turns a shard into rows, with the same `Recognizer.stream` as `mien
+predict`; `supervising` distributes shards on one machine, restarts crashed workers and isolates the file that crashed them;
+`cluster` distributes them on many machines; `driver` ties them together.
 """
 
 from ..inference.options import Options

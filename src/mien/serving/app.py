@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response, StreamingResponse
@@ -75,13 +75,14 @@ def create(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="mien", version=VERSION, docs_url=None, redoc_url=None, lifespan=_life, default_response_class=Response)
     state = app.state
     state.settings, state.readers, state.metrics = settings, Readers(settings), Metrics()
+    state.streams = Streams(state.readers, settings, state.metrics)
     state.budget, state.ready = Budget(settings.limits.body_bytes), False
     problems.install(app)
     _pages(app)
     _operations(app)
     _images(app)
     _videos(app)
-    app.add_api_websocket_route("/v1/stream", _stream)
+    app.add_api_websocket_route("/v1/stream", state.streams.serve)
     base = app.openapi
     app.openapi = functools.cache(lambda: openapi.document(base()))  # pyrefly: ignore
     if settings.cors:
@@ -100,7 +101,6 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     folder = Path(settings.folder or tempfile.mkdtemp(prefix="mien-serving-"))
     state.batcher = Batcher(state.readers, settings, state.metrics)
     state.jobs = Jobs(state.readers, settings, state.metrics, folder)
-    state.streams = Streams(state.readers, settings, state.metrics)
     await run_in_threadpool(lambda: state.readers(state.readers.key(Options()))(sample()))
     state.ready = True
 
@@ -120,10 +120,6 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
             await run_in_threadpool(part.close)
         if settings.folder is None:  # a shared folder is removed by the parent process, after the last worker
             shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _stream(socket: WebSocket) -> None:
-    await socket.app.state.streams.serve(socket)
 
 
 def _pages(app: FastAPI) -> None:

@@ -17,11 +17,9 @@ from .folders import ListedImages
 from .layout import Damage, Place, child
 from .listing import affect, single_precision, texts
 
-FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
 FOLDERS = ("", "annotations/", "*/")
-PUBLISHED = {"train": (142382, 52154), "validation": (26876, 15440)}
-"""Part → rows of the full file, and rows left by the strict filter."""
+COMPLETE = {"train": 52154, "validation": 15440}  # part → rows of the published file that the strict filter leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Annotations:
     units: np.ndarray  # (N, 12) int8: 1, 0, or −1 where missing
 
     def valid(self, which: str) -> np.ndarray:
-        """Return (N,) bool: the rows that a filter of `FILTERS` keeps."""
+        """Return (N,) bool: the rows that a value of the option `filter` keeps."""
         tasks = {
             "valence-arousal": ~np.isnan(self.affect).any(1),
             "expression": self.expression >= 0,

@@ -133,10 +133,6 @@ def all_test(data: Dataset, draw: Draw) -> Rows:
     return {"test": np.arange(len(data))}
 
 
-CROSS_DATASET = Protocol("all images, for a model trained on another dataset", all_test)
-SUBJECT_FOLDS = Protocol("folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds)
-
-
 def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
     """Return about `draw.fraction` of `rows` and of every class, whole subjects or recordings; DatasetError if not in 0 … 1."""
     if not 0 < draw.fraction < 1:

@@ -11,7 +11,7 @@ from ...errors import ConfigError, DatasetError
 from ...io.files import LineFeeds, atomic_write
 from ...labels import ACTION_UNITS
 from ..datasets import reader
-from ..datasets.affwild2 import FILTERS, PUBLISHED, Annotations, annotation_files, read_annotations
+from ..datasets.affwild2 import COMPLETE, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 
 NAMES = {"train": "filtered_training_set_annotations.csv", "validation": "filtered_validation_set_annotations.csv"}
@@ -50,28 +50,26 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
         ConfigError: unknown filter, the disk is full, or the folder is not writable.
         DatasetError: annotation file not found, or unexpected counts in a complete file.
     """
-    if filter not in FILTERS:
-        raise ConfigError(f"unknown filter {filter!r}; expected one of {', '.join(FILTERS)}", value=filter, expected=FILTERS)
+    known = reader("affwild2")
+    if filter not in (filters := known.options["filter"].choices):
+        raise ConfigError(f"unknown filter {filter!r}; expected one of {', '.join(filters)}", value=filter, expected=filters)
     files = {part: path for part, path in annotation_files(Path(root)).items() if part in NAMES} if Path(root).is_dir() else {}
     if not files:
-        raise DatasetError(
-            f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {reader('affwild2').obtain}"
-        )
-    return tuple(_curate(part, path, Path(out) / NAMES[part], filter) for part, path in files.items())
+        raise DatasetError(f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {known.obtain}")
+    return tuple(_curate(part, path, Path(out), filter, known.published[part]) for part, path in files.items())
 
 
-def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
+def _curate(part: str, source: Path, out: Path, which: str, published: int) -> Curated:
     damage = Damage("skip")
     table = read_annotations(source, damage)
     kept = table.valid(which)
     rows, number = len(kept), int(kept.sum())
-    full = which == "strict" and rows == PUBLISHED[part][0]
-    if full and number != PUBLISHED[part][1]:
-        raise DatasetError(
-            f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete; "
-            "download it again"
-        )
-    with atomic_write(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    full = which == "strict" and rows == published
+    if full and number != COMPLETE[part]:
+        counts = f"the {rows:,} rows of the full file, but {number:,} instead of {COMPLETE[part]:,} are complete"
+        raise DatasetError(f"{source} has {counts}; download it again", path=source, value=number, expected=COMPLETE[part])
+    target = out / NAMES[part]
+    with atomic_write(target) as copy, copy.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "valence", "arousal", "expression", *ACTION_UNITS])
         writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
