@@ -20,7 +20,7 @@ import numpy as np
 from ..io.files import atomic_write, check_output
 from ..types import Face, Result
 from .faces import COLORS, UNKNOWN
-from .pages import html_page
+from .pages import STYLE, html_page
 from .plotting import require_matplotlib
 
 WIDEST = 1500
@@ -39,12 +39,10 @@ MARK = "mien timeline"
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#1d2127;background:#fff}
-h1{font-size:1.3rem}h2{font-size:1.05rem;margin:2rem 0 .2rem;overflow-wrap:anywhere}p{color:#5a626d;margin:.2rem 0}
-.scroll{overflow-x:auto}svg{display:block;width:100%;min-width:680px;height:auto}
-@media(prefers-color-scheme:dark){body{color:#e8eaed;background:#17191d}p{color:#a3a9b3}
-svg{filter:invert(.93) hue-rotate(180deg) brightness(1.4)}}
+MORE_STYLE = """
+h2{margin-bottom:.2rem;overflow-wrap:anywhere}p{color:var(--soft);margin:.2rem 0}
+svg{display:block;width:100%;min-width:680px;height:auto}
+@media(prefers-color-scheme:dark){svg{filter:invert(.93) hue-rotate(180deg) brightness(1.4)}}
 """
 
 
@@ -110,7 +108,7 @@ class Timeline:
                 drawn = io.StringIO()
                 self._figure([key]).savefig(drawn, format="svg")
                 parts.append(f'<div class="scroll"><svg{drawn.getvalue().split("<svg", 1)[1]}</div>')
-        return html_page("Timeline", parts if chosen else [*parts, "<p>No face found.</p>"], STYLE)
+        return html_page("Timeline", parts if chosen else [*parts, "<p>No face found.</p>"], STYLE + MORE_STYLE)
 
     def _figure(self, chosen: Sequence[tuple[str, int]]) -> Any:
         from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ...errors import DatasetError
-from .listing import header_of, subfolders
+from .listing import header_of, shown, subfolders
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -166,5 +166,4 @@ def _inventory(root: Path) -> str:
     if root.is_file():
         return f"the file {root.name}"
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    shown = ", ".join(names[:12])
-    return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown or "an empty folder"
+    return shown(names) or "an empty folder"
