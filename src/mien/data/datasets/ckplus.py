@@ -31,28 +31,26 @@ def read_tree(place: Place) -> Dataset:
     kinds = _codes(emotion, "_emotion.txt", place)
     facs = child(place.base, *FACS_MARK)
     units = _codes(facs, "_facs.txt", place) if facs else {}
-    rows: list[tuple[str, int, str, str, list[float] | None]] = []
-    for (subject, recording), frames in sorted(_recordings(images).items()):
-        key = f"{subject}_{recording}"
+    rows: list[tuple[str, int, list[float] | None]] = []
+    for key, frames in sorted(_recordings(images).items()):
         label = CKPLUS[int(kinds[key][0])] if key in kinds else None
         if neutral == "all" or (neutral == "labeled" and label):
-            rows.append((frames[0], labels.index("neutral"), subject, key, None))
+            rows.append((frames[0], labels.index("neutral"), None))
         if label in labels:
-            for frame in frames[-last:]:
-                peak = frame == frames[-1]
-                rows.append((frame, labels.index(label), subject, key, units.get(key) if peak else None))
+            peak = frames[-1]  # FACS describes this frame alone
+            rows += [(name, labels.index(label), units.get(key) if name == peak else None) for name in frames[-last:]]
     base = images.relative_to(place.base).as_posix()
-    data = of_files(place.base, labels, [f"{base}/{row[0]}" for row in rows], [row[1] for row in rows], [""] * len(rows))
-    data = dataclasses.replace(data, subject=texts(row[2] for row in rows), sequence=texts(row[3] for row in rows))
-    return _with_units(data, [row[4] for row in rows]) if units else data
+    names, label = [f"{base}/{row[0]}" for row in rows], [row[1] for row in rows]
+    columns = recordings_of(names) | (_units([row[2] for row in rows]) if units else {})
+    return of_files(place.base, labels, names, label, [""] * len(rows), **columns)
 
 
-def _recordings(images: Path) -> dict[tuple[str, str], list[str]]:
-    """Frames of each recording, first to last."""
-    found: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+def _recordings(images: Path) -> dict[str, list[str]]:
+    """Frames of each recording (`S005_001`), first to last."""
+    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in images_below(images):
         if match := FRAME.match(name.rpartition("/")[2]):
-            found[match[1], match[2]].append((int(match[3]), name))
+            found[f"{match[1]}_{match[2]}"].append((int(match[3]), name))
     return {key: [name for _, name in sorted(frames)] for key, frames in found.items()}
 
 
@@ -74,14 +72,14 @@ def _codes(folder: Path, suffix: str, place: Place) -> dict[str, list[float]]:
     return found
 
 
-def _with_units(data: Dataset, present: list[list[float] | None]) -> Dataset:
-    """FACS describes the peak frame alone; every unit that its file does not list is absent there."""
+def _units(present: list[list[float] | None]) -> dict[str, Any]:
+    """Return the columns of action units; every unit that a file does not list is absent there."""
     numbers = sorted({int(number) for units in present for number in units or ()})
     table = np.full((len(present), len(numbers)), -1, np.int8)
     for row, units in enumerate(present):
         if units is not None:
             table[row] = np.isin(numbers, np.array(units, int))
-    return dataclasses.replace(data, action_units=table, unit_names=tuple(f"AU{number}" for number in numbers))
+    return {"action_units": table, "unit_names": tuple(f"AU{number}" for number in numbers)}
 
 
 def read_48(place: Place) -> Dataset:
