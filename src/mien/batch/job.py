@@ -25,8 +25,6 @@ JOB, LISTING, SUMMARY, FAILURES, ROWS = "_job.json", "_listing.parquet", "summar
 
 TALLY = b"mien.tally"  # metadata key of a part: counts over its rows as JSON
 
-FORMAT = 1
-
 LEAST, MOST, SHARDS = 64, 4096, 256  # bounds of the default shard size, which aims at `SHARDS` shards
 
 _COLUMNS = pa.schema([
@@ -49,7 +47,6 @@ class Job:
     shard_size: int  # maximum number of items in a shard; each video is its own shard
     digest: str  # sha256 over the listing: names, locations, sizes and modification times
     mien: str = VERSION  # version of this package
-    format: int = FORMAT  # version of the folder's layout
 
     @property
     def reading(self) -> Options:
@@ -71,7 +68,7 @@ class Job:
         ]
         if other.digest != self.digest:
             found.append(f"inputs of {other.items:,} items there, {self.items:,} now, or files that changed")
-        pairs = {name: (getattr(other, name), getattr(self, name)) for name in ("model", "shard_size", "mien", "format")}
+        pairs = {name: (getattr(other, name), getattr(self, name)) for name in ("model", "shard_size", "mien")}
         found += [f"{name.replace('_', ' ')} {there} there, {now} now" for name, (there, now) in pairs.items() if there != now]
         return found
 
