@@ -138,7 +138,6 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
         labels=list(read.card.labels),
         units="action_units" in read.card.outputs,
         items=found.items,
-        videos=found.videos,
         shards=sum(1 for _ in found.shards(size)),
         shard_size=size,
         digest=found.digest,

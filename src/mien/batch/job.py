@@ -42,7 +42,6 @@ class Job:
     labels: list[str]  # classes of the scores
     units: bool  # whether the model outputs action units
     items: int  # images and videos
-    videos: int  # number of items with the extension of a video
     shards: int  # number of parts
     shard_size: int  # maximum number of items in a shard; each video is its own shard
     digest: str  # sha256 over the listing: names, locations, sizes and modification times
@@ -93,7 +92,7 @@ class Listing:
     """All items in order, spooled to a temporary file while they are counted; SourceError if none can be read."""
 
     def __init__(self, items: Iterator[Item]) -> None:
-        self.items = self.videos = 0
+        self.items = 0
         with contextlib.ExitStack() as opened:
             self._file: IO[bytes] = opened.enter_context(scratch())
             self.digest = self._fill(items)
@@ -106,7 +105,6 @@ class Listing:
             digest.update(line)
             self._file.write(line)
             self.items += 1
-            self.videos += item.video
             gone = item.kind == "file" and not item.stamp and not is_url(item.place)
             readable = readable or not (gone or item.kind == "missing")
             if not reason and (gone or item.message):
