@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +102,27 @@ def test_what_half_hides_a_face_does_not_become_its_look() -> None:
     for number, seen in enumerate(looks):
         assert tracker.update(np.array([box(100)]), seen[None], number / 25) == [1]
     assert tracker.tracks[0].look @ person > 0.99
+
+
+def test_appearance_is_compared_only_where_it_can_matter() -> None:
+    """A lone face in place is compared every fifth of a second; its number and nearly its look are those of all comparisons."""
+    compared: list[float] = []
+
+    def lazy(seen: np.ndarray, time: float) -> Callable[[], np.ndarray]:
+        return lambda: (compared.append(time), seen)[1]
+
+    eager, tracker = Tracker(), Tracker()
+    for number in range(100):
+        time, mix = number / 25, look(1) + 0.1 * np.sin(number / 30) * look(2)
+        here, seen = np.array([box(100 + number)]), (mix / np.linalg.norm(mix))[None]
+        assert eager.update(here, seen, time) == tracker.update(here, lazy(seen, time), time) == [1]
+    assert len(compared) == 20 and max(b - a for a, b in itertools.pairwise(compared)) < 0.21
+    assert eager.tracks[0].look @ tracker.tracks[0].look > 0.999
+    # Another face beside it, a jump and a cut are compared at once.
+    for number, (where, cut) in enumerate([([200, 500], False), ([900], False), ([900], True)]):
+        seen, time = np.stack([look(1), look(3)])[: len(where)], 4.0 + number / 25
+        both = np.stack([box(place) for place in where])
+        assert tracker.update(both, lazy(seen, time), time, cut=cut)[0] == 1 and compared[-1] == time
 
 
 def test_memory_is_bounded() -> None:

@@ -101,11 +101,10 @@ class Follower:
         cut = self.cut = self._small is None or is_cut(self._small, small)
         seen = self._find(pixels, time, cut)
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
-        order = np.argsort(-prominence(boxes, *pixels.shape[:2]), kind="stable")
-        seen = [seen[i] for i in order[: self.finder.max_faces]]
-        boxes = np.array([face.box for face in seen]).reshape(-1, 4)
+        order = np.argsort(-prominence(boxes, *pixels.shape[:2]), kind="stable")[: self.finder.max_faces]
+        seen, boxes = [seen[i] for i in order], boxes[order]
         regions = np.array([face.region for face in seen]).reshape(-1, 4)
-        tracks = self.tracker.update(boxes, appearance(pixels, regions), time, cut=cut)
+        tracks = self.tracker.update(boxes, lambda: appearance(pixels, regions), time, cut=cut)
         self._seen, self._time, self._small = seen, time, small
         return seen, tracks
 

@@ -12,15 +12,17 @@ thumbnail (`appearance` in `mien.inference.following`), not a network's features
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-DOUBT, LIKELY = 4.0, 0.85
-"""Weight of the similarity relative to the position: `DOUBT` per unit above or below `LIKELY`, −0.8 … 0.4."""
+DOUBT, LIKELY, LOWEST, HIGHEST = 4.0, 0.85, -0.8, 0.4
+"""Weight of the similarity relative to the position: `DOUBT` per unit above or below `LIKELY`, `LOWEST` … `HIGHEST`."""
 LEAST = 0.0
 """Merit below which a face starts a new track."""
+KNOWN = 0.19
+"""Seconds for which the appearance of a face is not compared again, where its position alone decides."""
 SPREAD = 3.0
 """Face widths per second by which the position of an unseen face becomes uncertain."""
 
@@ -30,7 +32,7 @@ class Track:
     """State of a face when last `seen`, in seconds.
 
     The box (4,) float64 is left, top, right, bottom in pixels, the velocity (2,) that of its center in pixels per second, the
-    look (D,) the running mean of its appearance, of length one.
+    look (D,) the running mean of its appearance, of length one, last compared when `looked`.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Track:
     velocity: np.ndarray
     look: np.ndarray
     seen: float
+    looked: float
 
     def expected(self, time: float) -> np.ndarray:
         """Return the predicted box (4,); motion is extrapolated for half a second at most."""
@@ -67,18 +70,27 @@ class Tracker:
         self.tracks: list[Track] = []
         self._next, self._time = 1, -np.inf
 
-    def update(self, boxes: np.ndarray, looks: np.ndarray, time: float, *, cut: bool = False) -> list[int]:
+    def update(
+        self, boxes: np.ndarray, looks: np.ndarray | Callable[[], np.ndarray], time: float, *, cut: bool = False
+    ) -> list[int]:
         """Return the track number of each face of one frame, at a time in seconds that does not decrease.
 
         Boxes (N, 4) are left, top, right, bottom in pixels, looks (N, D) appearance vectors of length one, as of
-        `mien.inference.following.appearance`. After a `cut` a new scene begins, so that positions are meaningless.
+        `mien.inference.following.appearance`, or a function that computes them if they are needed. After a `cut` a new scene
+        begins, so that positions are meaningless.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         numbers = [0] * len(boxes)
+        place = self._places(boxes, time) * (not cut) if self.tracks and len(boxes) else np.empty((0, 0))
+        if callable(looks):
+            if len(boxes) == 1 and (track := self._evident(place, time)) is not None:
+                self._move(track, boxes[0], time)
+                self._time = time
+                return [track.number]
+            looks = looks()
         if self.tracks and len(boxes):
-            place = self._places(boxes, time) * (not cut)
             likeness = np.stack([track.look for track in self.tracks]) @ looks.T
-            merit = np.where(place > 0, place + np.clip(DOUBT * (likeness - LIKELY), -0.8, 0.4), -np.inf)
+            merit = np.where(place > 0, place + np.clip(DOUBT * (likeness - LIKELY), LOWEST, HIGHEST), -np.inf)
             again = likeness >= self.alike
             merit[again] = np.maximum(merit[again], likeness[again])
             for row, face in _best_pairs(merit, LEAST):
@@ -99,21 +111,35 @@ class Tracker:
         expected = np.stack([track.expected(time) for track in self.tracks])
         return overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
 
+    def _evident(self, place: np.ndarray, time: float) -> Track | None:
+        """Return the track of an only face whose appearance cannot matter and was compared lately; places are (T, 1)."""
+        if not place.size:
+            return None
+        best = int(place.argmax())
+        others = np.delete(place, best)
+        rival = max(1.0, float(others.max()) + HIGHEST) if others.size else LEAST
+        track = self.tracks[best]
+        return track if place[best, 0] + LOWEST > rival and time - track.looked < KNOWN else None
+
     def _continue(self, track: Track, box: np.ndarray, look: np.ndarray, time: float, likeness: float, *, jumped: bool) -> None:
+        self._move(track, box, time, jumped=jumped)
+        if jumped or likeness > LIKELY:  # an occlusion must not become the appearance of the face
+            mean = track.look + (1 - np.exp(-min(time - track.looked, 0.2) / 0.5)) * (look - track.look)
+            track.look = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        track.looked = time
+
+    def _move(self, track: Track, box: np.ndarray, time: float, *, jumped: bool = False) -> None:
         passed = time - track.seen
         if jumped or passed <= 0:
             track.velocity = np.zeros(2)
         else:
             moved = (box[:2] + box[2:] - track.box[:2] - track.box[2:]) / 2
             track.velocity += (1 - np.exp(-passed / 0.1)) * (moved / passed - track.velocity)
-        if jumped or likeness > LIKELY:  # an occlusion must not become the appearance of the face
-            mean = track.look + (1 - np.exp(-min(passed, 0.2) / 0.5)) * (look - track.look)
-            track.look = mean / max(float(np.linalg.norm(mean)), 1e-9)
         track.box, track.seen = box, time
 
     def _start(self, box: np.ndarray, look: np.ndarray, time: float) -> int:
         number, self._next = self._next, self._next + 1
-        self.tracks.append(Track(number, box, np.zeros(2), look, time))
+        self.tracks.append(Track(number, box, np.zeros(2), look, time, time))
         return number
 
 
