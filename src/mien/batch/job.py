@@ -127,13 +127,10 @@ class Listing:
         """Yield consecutive items: at most `size` images, or one video."""
         shard: list[Item] = []
         for item in self:
-            if shard and (item.video or len(shard) == size):
+            if shard and (item.video or shard[-1].video or len(shard) == size):
                 yield shard
                 shard = []
             shard.append(item)
-            if item.video:
-                yield shard
-                shard = []
         if shard:
             yield shard
 

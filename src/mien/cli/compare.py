@@ -1,7 +1,5 @@
 """`mien compare`: several models on several datasets, with paired tests."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import partial
 from pathlib import Path

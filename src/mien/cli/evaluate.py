@@ -1,7 +1,5 @@
 """`mien evaluate`: metrics of a model on a dataset."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated, Any

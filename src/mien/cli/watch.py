@@ -1,7 +1,5 @@
 """`mien watch`: inference on a camera, with a live table."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections import deque
