@@ -1,8 +1,6 @@
 """Results in notebooks: the annotated image and a small table."""
 
-import base64
 import html as markup
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from ..errors import ConfigError, SourceError
 from ..io.video import is_video
 from ..types import Face, Layer, Result
 from .faces import draw
-from .pages import html_table
+from .pages import data_uri, html_table
 
 WIDEST = 800  # longer side in pixels of the image in a notebook
 
@@ -40,10 +38,7 @@ def html(result: Result) -> str:
         image = None
     if image is not None:
         image.thumbnail((WIDEST, WIDEST))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=88)
-        data = base64.b64encode(file.getvalue()).decode()
-        parts.append(f'<img alt="annotated image" style="max-width:100%" src="data:image/jpeg;base64,{data}">')
+        parts.append(f'<img alt="annotated image" style="max-width:100%" src="{data_uri(image, "JPEG", quality=88)}">')
     parts.append(f"<p>{markup.escape(result.source)}: {markup.escape(result.message or result.status)}</p>")
     if result.faces:
         header = ("face", "expression", "confidence", "pitch, yaw, roll", "gaze", "box")

@@ -1,7 +1,12 @@
-"""HTML pages that need no other file: one shell, one style, tables."""
+"""HTML pages that need no other file: one shell, one style, tables and images."""
 
+import base64
+import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
+
+from PIL import Image
 
 STYLE = """
 :root{--ink:#1c2024;--soft:#626b75;--line:#dde2e7;--ground:#fff}
@@ -22,6 +27,13 @@ def html_page(title: str, parts: Iterable[str], style: str = STYLE) -> str:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    """Return an image as a `data:` URI in one of Pillow's formats, with its options."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,14 +1,12 @@
 """The audit report as a self-contained HTML page."""
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
 from PIL import Image
 
-from ...visualization.pages import STYLE, html_page, html_table
+from ...visualization.pages import STYLE, data_uri, html_page, html_table
 from ..datasets import Dataset, Sample
 from .report import Audit, Duplicates, Member
 
@@ -73,9 +71,7 @@ def _figure(member: Member, images: Mapping[str, Dataset] | None) -> str:
 def _thumbnail(sample: Sample) -> str:
     image = Image.fromarray(sample.read())
     image.thumbnail((4 * SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    return f'<img alt="" src="{data_uri(image, "PNG")}">'
 
 
 def _quality(report: Audit) -> str:
