@@ -266,6 +266,16 @@ def test_a_system_starts_from_the_trunk_of_another_network(exported: bool, tmp_p
     assert torch.allclose(inner(images), donor.trunk(images), rtol=1e-3, atol=1e-4)
 
 
+@torch.no_grad()
+def test_layers_that_no_image_reaches_may_start_too() -> None:
+    """DDAMFN has a BatchNorm of 1,024 channels that it does not use."""
+    network = models.build("ddamfn", backbone="sface", size=64)
+    report = load_initial_weights(
+        network, "ddamfn", init("mien-base", "trunk"), images=lambda: torch.rand(8, 1, 64, 64) * 2 - 1
+    )
+    assert not any("trunk" in key for key in report.missing)
+
+
 SLOPES = (0.3, 0.2, 0.0, *(0.1,) * 24)
 
 

@@ -223,9 +223,9 @@ def _file(file: str) -> Path:
 def measure_statistics(model: nn.Module, images: Tensor) -> None:
     """Set the running statistics of every BatchNorm to those of images (N, C, H, W), and compensate in its weight and bias.
 
-    In evaluation mode the outputs do not change; in training mode, where batches have similar statistics, they now agree.
+    Layers that the images do not reach stay as they are. In evaluation mode the outputs do not change; in training mode, where batches have similar statistics, they now agree.
     """
-    seen: dict[nn.Module, Tensor] = {}
+    seen: dict[nn.BatchNorm2d, Tensor] = {}
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(lambda part, given: seen.__setitem__(part, given[0])) for norm in norms]
     before = {part: part.training for part in model.modules()}
@@ -236,9 +236,9 @@ def measure_statistics(model: nn.Module, images: Tensor) -> None:
             hook.remove()
         for part, training in before.items():
             part.training = training
-    for norm in norms:
+    for norm, given in seen.items():
         assert norm.running_mean is not None and norm.running_var is not None
-        mean, variance = seen[norm].mean((0, 2, 3)), seen[norm].var((0, 2, 3))
+        mean, variance = given.mean((0, 2, 3)), given.var((0, 2, 3))
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         norm.bias.add_(scale * (mean - norm.running_mean))
         norm.weight.copy_(scale * (variance + norm.eps).sqrt())
