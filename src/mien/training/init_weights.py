@@ -223,7 +223,8 @@ def _file(file: str) -> Path:
 def measure_statistics(model: nn.Module, images: Tensor) -> None:
     """Set the running statistics of every BatchNorm to those of images (N, C, H, W), and compensate in its weight and bias.
 
-    Layers that the images do not reach stay as they are. In evaluation mode the outputs do not change; in training mode, where batches have similar statistics, they now agree.
+    Layers that the images do not reach stay as they are. In evaluation mode the outputs do not change; in training mode, where
+    batches have similar statistics, they now agree.
     """
     seen: dict[nn.BatchNorm2d, Tensor] = {}
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
