@@ -130,6 +130,28 @@ def test_a_truncated_video_gives_what_there_is_and_says_so(sample: Path, tmp_pat
         assert 15 < len(got) < 45 and got == pytest.approx([number / 25 for number in range(len(got))], abs=1e-3)
 
 
+def test_a_truncated_video_with_sound(sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv", moving(sample, 50), codec="mpeg4", sound="aac")
+    assert len(list(frames(path))) == 50
+    cut_short(path, 0.6)
+    with pytest.raises(SourceError):
+        list(frames(path))
+
+
+def test_a_video_whose_end_cannot_be_decoded(sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 50), encoder={"g": "100", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        spans = [(packet.pos, packet.pos + packet.size) for packet in file.demux(video=0) if packet.size]
+    data[spans[20][0] : spans[-1][1]] = bytes(spans[-1][1] - spans[20][0])
+    path.write_bytes(data)
+    got = 0
+    with pytest.raises(SourceError):
+        for _ in frames(path):
+            got += 1
+    assert 15 < got < 50
+
+
 def test_what_is_no_video(sample: Path, tmp_path: Path) -> None:
     headless = write_clip(tmp_path / "headless.mp4", moving(sample, 20))
     cut_short(headless, 0.5)  # its index stood at the end

@@ -239,6 +239,7 @@ class Video:
         self.info = Info(self._length(), float(rate) if rate else None, bool(self.container.streams.audio))
         self._packets: int | None = 0
         """Packets of the stream so far; None after seeking."""
+        self._last_packet = 0  # time stamp of the last packet that is to be shown
 
     @property
     def coded(self) -> tuple[int, int]:
@@ -290,7 +291,9 @@ class Video:
             last = time
             yield time, frame
         if last is not None:
-            self._check_end(last, float((frame.duration or 0) * frame.time_base) if frame.time_base else 0.0)
+            base = frame.time_base or 0
+            unseen = 0 if frame.pts is None else float(self._last_packet * self._stream.time_base - frame.pts * base)
+            self._check_end(last, float((frame.duration or 0) * base), unseen)
 
     def _decoded(self, start: float) -> Iterator[Any]:
         """Yield decoded frames from `start` on; invalid packets are skipped."""
@@ -307,6 +310,8 @@ class Video:
                 raise SourceError(message, path=self.name) from error
             if self._packets is not None and packet.size:
                 self._packets += 1
+            if packet.pts is not None and not packet.is_discard:
+                self._last_packet = packet.pts
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
@@ -338,8 +343,8 @@ class Video:
         with contextlib.suppress(av.error.FFmpegError, OSError):
             self.container.seek(int((start + self.origin) * 1_000_000))
 
-    def _check_end(self, last: float, shown: float) -> None:
-        """Raise if the file is truncated.
+    def _check_end(self, last: float, shown: float, unseen: float) -> None:
+        """Raise if the file is truncated, or its last frames could not be decoded.
 
         The last frame may be shown for a long time, so a gap at the end alone does not mean truncation: the number of packets
         or the sizes in the container's header decide.
@@ -347,16 +352,19 @@ class Video:
         Args:
             last: time of the last frame.
             shown: its duration in seconds, 0 if unknown.
+            unseen: seconds from the last frame to the last packet.
         """
         length, rate = self.info.duration, self.info.rate or 25
-        certain = self._stream.duration is not None or not self.info.audio
-        if length is None or not certain or last + max(shown, 1 / rate) >= length - max(5 / rate, 0.2):
+        gap = max(5 / rate, 0.2)
+        if length is None or (unseen <= gap and last + max(shown, 1 / rate) >= length - gap):
             return
         if self._packets is not None and self._stream.frames:
             complete = self._packets >= self._stream.frames
         else:
             complete = _is_complete(self._source)
-        if not complete:
+        if complete is None:  # The sound may be longer.
+            complete = self._stream.duration is None and self.info.audio
+        if unseen > gap or not complete:
             message = f"{self.name} ends after {last:.2f} of {length:.2f} s: the file is truncated or corrupt; copy it again"
             raise SourceError(message, path=self.name, value=last, expected=length)
 
@@ -499,6 +507,8 @@ def _open(source: Any, name: str) -> Any:
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name too long
             what = "is a folder, expected a video" if os.path.isdir(path) else "does not exist or is not a file"  # noqa: PTH112
             raise SourceError(f"{name} {what}", path=path)
+        if not os.path.getsize(path):  # noqa: PTH202
+            raise SourceError(f"{name} is empty (0 bytes); copy it again", path=path)
         file = f"file:{os.path.abspath(path)}"  # noqa: PTH100 - without the prefix a name such as "concat:a" is a protocol
     else:
         file = source
@@ -507,7 +517,8 @@ def _open(source: Any, name: str) -> Any:
     try:
         return av.open(file, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, MemoryError) as error:
-        message = f"{name} cannot be read as a video: {_reason(error)}; check that a player plays it"
+        reason = "the file is truncated" if _is_complete(source) is False else _reason(error)
+        message = f"{name} cannot be read as a video: {reason}; check that a player plays it"
         raise SourceError(message, path=name) from error
 
 
