@@ -23,6 +23,7 @@ from mien.data.labeled_faces import Face
 from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.evaluation import FunctionPredictor, evaluate
 from mien.evaluation.compare import Difference, compare
+from mien.evaluation.compare.pages import tables
 from mien.evaluation.compare.rows import COLUMNS, KEY, read_rows, write_row
 from mien.evaluation.compare.statistics import difference
 from mien.evaluation.predictors import Outputs
@@ -173,7 +174,9 @@ def test_heads_of_one_model(tmp_path: Path) -> None:
     if importlib.util.find_spec("onnx"):  # which counts them
         assert table.costs("mien-base")["parameters"] > 1e6
     assert table.costs("mien-base")["images_per_second"]
-    assert "FER2013 training split" in table.trained_on("mien-base")
+    assert "FER2013 training split" in (data := table.trained_on("mien-base"))
+    cells = [cell for _, _, rows in tables(table) for row in rows for cell in row]
+    assert cells.count(data) == len(table.models)  # once, not in the tables of every metric
 
 
 def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: Path) -> None:

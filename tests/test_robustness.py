@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -137,6 +138,8 @@ def test_no_number_of_the_image_is_cut_off(lights: Path) -> None:
     figure = robustness(by_light, opened(lights)).figure()
     figure.canvas.draw()
     texts = [text for axes in figure.axes for text in axes.texts]
+    heads = [text.get_window_extent() for text in texts[:3]]
+    assert all(left.x1 + 3 < right.x0 for left, right in itertools.pairwise(heads))
     assert len(texts) == 3 * (len(DEGRADATIONS) + 1)
     for text in texts:
         box = text.get_window_extent()

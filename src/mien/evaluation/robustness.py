@@ -90,7 +90,7 @@ class Robustness:
     def figure(self) -> Figure:
         """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers."""
         with styled():
-            figure, (axes, numbers) = new_figure(8.6, 1.3 + 0.27 * len(self.rows), 1, 2, sharey=True, width_ratios=(3, 1.4))
+            figure, (axes, numbers) = new_figure(8.6, 1.3 + 0.27 * len(self.rows), 1, 2, sharey=True, width_ratios=(3, 1.7))
             axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#888888", alpha=0.15, linewidth=0)
             axes.axvline(0, color="#555555", linewidth=0.8)
             for column, text in enumerate(("accuracy", "change", "unchanged"), 1):

@@ -36,12 +36,12 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
     for metric in comparison.metrics:
         rows = []
         for model in comparison.models:
-            cells = [model, comparison.trained_on(model) or "not stated"]
+            cells = [model]
             for column in comparison.datasets:
                 mark = "†" if (model, column) in comparison.unlike else ""
                 cells.append(_cell(comparison.cells[model, column], metric) + mark)
             rows.append(cells)
-        found.append((title_of(metric), ["model", "trained on", *comparison.datasets], rows))
+        found.append((title_of(metric), ["model", *comparison.datasets], rows))
     if rows := _difference_rows(comparison, comparison.models, comparison.cells):
         found.append(("Differences", ["models", *COMPARED], rows))
     if comparison.recipes:
@@ -61,6 +61,8 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
         for column in comparison.datasets
     ]
     found.append(("Class mapping", ["model", "data", "classes", "faces"], rows))
+    rows = [[model, comparison.trained_on(model) or "not stated"] for model in comparison.models]
+    found.append(("Training data", ["model", "trained on"], rows))
     return found
 
 
