@@ -27,6 +27,11 @@ def test_entries_are_objects_or_imported_on_lookup() -> None:
     assert lookup("lazy", TABLE, "function")(9.0) == 3.0
 
 
+def test_where_nothing_has_a_name_the_form_of_a_name_is_said() -> None:
+    with pytest.raises(UnknownName, match="module:attribute"):
+        lookup("thing", {}, "metric")
+
+
 def test_a_file_of_the_working_folder_is_found_after_everything_installed(here: Path) -> None:
     (here / "my_own_thing.py").write_text("answer = 42\n")
     (here / "json.py").write_text("dumps = 'the wrong one'\n")

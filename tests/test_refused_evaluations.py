@@ -11,7 +11,7 @@ import pytest
 import mien
 from evaluations import drawings, evenly, labeled
 from mien import cards
-from mien.errors import ConfigError, DatasetError, WeightsError
+from mien.errors import ConfigError, DatasetError, UnknownName, WeightsError
 from mien.evaluation import CardPredictor, evaluate, open_predictor
 from mien.labels import AFFECTNET8, FER2013
 
@@ -30,6 +30,12 @@ def test_an_empty_split(tmp_path: Path) -> None:
     unlabeled = dataclasses.replace(data, label=np.full(len(data), -1))
     with pytest.raises(DatasetError):
         evaluate(evenly, unlabeled, out=tmp_path)
+
+
+def test_an_unknown_metric_is_refused_before_the_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName):
+        evaluate(evenly, drawings(7), out=tmp_path / "out", page=False, metrics=["uar"])
+    assert not (tmp_path / "out").exists()
 
 
 @labeled()

@@ -35,8 +35,8 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         if here not in sys.path:  # Scripts start without it; appended last so that installed modules take precedence.
             sys.path.append(here)
         return _load(name, kind)
-    hint = did_you_mean(name, table, ".")
-    raise UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(table))}")
+    known = f"{did_you_mean(name, table, '.')} Known: {', '.join(sorted(table))}" if table else "; expected module:attribute"
+    raise UnknownName(f"unknown {kind} {name!r}{known}")
 
 
 class LazyModule:

@@ -18,6 +18,7 @@ from ..data.datasets import Dataset
 from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError
 from ..io.files import locked_folder, write_errors, write_file
+from ..registry import lookup
 from ..runtime.devices import Device, use
 from .label_mapping import mapping
 from .predict import compared_classes, face_mode, predict_batches, save_mistakes
@@ -84,6 +85,7 @@ def evaluate(
     Raises:
         DatasetError: the split is empty or has no annotations.
         ConfigError: invalid options, `out` holds another evaluation, or a model trained on another fold of the dataset.
+        UnknownName: unknown metric.
         WeightsError: the outputs are not probabilities, NaN, or not one for each class.
     """
     out = Path(out)
@@ -91,6 +93,8 @@ def evaluate(
         raise ConfigError(f"batch must be at least 1, got {batch} (--batch)", value=batch, expected=">= 1")
     if page:
         Report.require_page()
+    for metric in metrics:
+        lookup(metric, {}, "metric")
     dataset = dataset.evenly(limit)
     _check_annotated(dataset)
     with use(device):
