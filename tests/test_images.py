@@ -215,6 +215,9 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
         read_image(tmp_path / "nowhere" / "a.jpg")
     with pytest.raises(SourceError):
         read_image(tmp_path / "notes.txt" / "a.jpg")
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    with pytest.raises(SourceError, match=r"links to gone\.jpg"):
+        read_image(tmp_path / "link.jpg")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

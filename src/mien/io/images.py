@@ -204,6 +204,8 @@ def _too_long(name: str, size: int, max_bytes: int) -> SourceError:
 def _nearest(path: Path) -> str:
     """Return the end of a message about a missing path: the most similar name, or the missing folder."""
     folder = path.absolute().parent
+    if path.is_symlink():
+        return f": it links to {_short(printable(path.readlink()))}"
     try:
         names = {entry.name.lower(): entry.name for entry in itertools.islice(folder.iterdir(), 5000)}
     except OSError:
