@@ -66,7 +66,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
 
 
-def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozenset()) -> T:
+def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozenset(), short: Mapping[str, str] = {}) -> T:
     """Return an instance of a dataclass with the values of a table; nested tables become the declared dataclasses.
 
     Args:
@@ -75,6 +75,7 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
         table: name → value.
         where: name of the table in messages.
         without: fields that a table must not set.
+        short: names that are no fields → the fields that they stand for, for messages.
 
     Raises:
         ConfigError: unknown or missing key, value of another type or out of range.
@@ -91,7 +92,7 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
         if key not in fields:
             if RENAMED.get(key) in fields:
                 raise ConfigError(f"{where}: {key} was renamed {RENAMED[key]} in mien 0.2", value=key, expected=RENAMED[key])
-            hint = did_you_mean(str(key), fields, f"; known: {', '.join(fields)}")
+            hint = did_you_mean(str(key), fields, f"; known: {', '.join(fields)}", short=short)
             raise ConfigError(f"{where}: unknown key {shown(key)}{hint}", value=key, expected=tuple(fields))
     required = (name for name, each in fields.items() if each.default is each.default_factory is dataclasses.MISSING)
     if missing := [name for name in required if name not in table]:

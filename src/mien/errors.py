@@ -17,7 +17,7 @@ errors raise `TypeError` and `ValueError`.
 import contextlib
 import difflib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -158,12 +158,14 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, short: Mapping[str, str] = {}) -> str:
     """Return `; did you mean 'NEAREST'?` for messages, or `otherwise` if no known name is similar.
+
+    Names that are `short` for others suggest those.
 
     Example:
         >>> did_you_mean("epoch", ["batch", "epochs"])
         "; did you mean 'epochs'?"
     """
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else otherwise
+    near = difflib.get_close_matches(name, [*known, *short], n=1, cutoff=0.5)
+    return f"; did you mean {short.get(near[0], near[0])!r}?" if near else otherwise

@@ -49,6 +49,8 @@ def test_short_names_and_places_in_lists() -> None:
     assert (changed.optim.lr, changed.loss[1].weight, changed.optim.weight_decay, changed.input.size) == (5e-4, 0.25, 0, 96)
     with pytest.raises(ConfigError):
         TrainConfig.load("rafdb-dan-mien", ["--loss.7.weight=1"])
+    with pytest.raises(ConfigError, match=r"did you mean 'optim\.lr'"):
+        TrainConfig.load("rafdb-dan-mien", ["--lrr=5e-4"])
 
 
 WRONG = {

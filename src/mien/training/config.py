@@ -389,7 +389,7 @@ class TrainConfig:
             raise ConfigError(
                 f"{where}: model.init is a table since mien 0.2; write init = {{ file = {init!r}, kind = … }}", value=init
             )
-        config = tables.build(TrainConfig, table, where)
+        config = tables.build(TrainConfig, table, where, short=recipes.ALIASES)
         for field_, name, known in (
             ("optim: name", config.optim.name, OPTIMIZERS),
             ("schedule: kind", config.schedule.kind, SCHEDULES),

@@ -85,7 +85,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     """Parse `a.b=value`. Values that are not valid TOML are text."""
     key, equals, value = text.removeprefix("--").partition("=")
     if not equals:
-        raise ConfigError(f"{text!r} has no value; write FIELD=VALUE, for example optim.lr=5e-4", value=text)
+        raise ConfigError(f"{text!r} has no value; write {text}=VALUE", value=text)
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
