@@ -53,15 +53,15 @@ def here(*arguments: object, file_size: int | None = None) -> Done:
     return Done(words, status, *texts)
 
 
-def on_terminal(*arguments: object, env: Mapping[str, str] | None = None) -> Done:
-    """Run with stdout on a terminal of 120 columns; stderr apart."""
+def on_terminal(*arguments: object, env: Mapping[str, str] | None = None, columns: int = 120) -> Done:
+    """Run with stdout on a terminal; stderr apart."""
     pty = pytest.importorskip("pty", reason="terminals are tested where Python can make one")
     import fcntl
     import struct
     import termios
 
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     settings = environment(TERM="xterm-256color", **(env or {}))
     process = subprocess.Popen(line(*arguments), stdout=theirs, stderr=subprocess.PIPE, env=settings)
     os.close(theirs)

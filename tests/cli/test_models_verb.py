@@ -34,6 +34,12 @@ def test_every_card_and_architecture_is_listed(capsys: pytest.CaptureFixture[str
     assert set(weights) == set(cards.zoo())
 
 
+def test_a_narrow_terminal_shows_kind_and_accuracy_whole() -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal("models", columns=80).stdout)
+    assert re.search(r"^mien-base +classifier +[\d.]+ MB +7 expressions; fer2013 test [\d.]+%", shown, re.MULTILINE)
+    assert re.search(r"^blendshapes +blendshapes ", shown, re.MULTILINE)
+
+
 def test_a_terminal_gets_a_table() -> None:
     run = on_terminal("models", env={"NO_COLOR": "1"})
     assert (run.returncode, run.stderr) == (0, "")

@@ -99,6 +99,18 @@ def test_one_face_on_a_terminal(sample: Path) -> None:
     assert re.fullmatch(r"1 image, 1 face in \d+\.\d s\n", run.stderr)
 
 
+def test_each_face_has_one_line_of_a_narrow_terminal(sample: Path, tmp_path: Path) -> None:
+    (long := tmp_path / "a folder with a long name" / "photo of someone.png").parent.mkdir()
+    shutil.copy(sample, long)
+    run = on_terminal("predict", long, long, env={"NO_COLOR": "1"}, columns=80)
+    head, *rows = [line for line in re.sub(r"\x1b\[[\d;]*m", "", run.stdout).splitlines() if line]
+    assert head.split() == ["image", "face", "box", "expression", "confidence", "certain"] and len(rows) == 2
+    face = mien.load()(sample).faces[0]
+    for row in rows:
+        assert len(row) <= 80 and row.split("  ")[0].endswith(long.name)
+        assert str(face.box) in row and face.label in row and f"{face.confidence:.1%}" in row and "…" not in row[30:]
+
+
 def test_many_images_on_a_terminal_without_color(album: Path) -> None:
     run = on_terminal("predict", album, env={"NO_COLOR": "1"})
     assert run.returncode == 1

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, lines in a log."""
+"""Progress of long work (a bar on a terminal, lines in a log), and tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from mien.cli.progress import Left, LongProgress
+from mien.cli.terminal import print_rows
 from mien.cli.train import Progress
 
 
@@ -66,3 +67,11 @@ def test_training_logs_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(introduction) == 3 and "resnet18" in introduction[0] and "fer2013" in introduction[1]
     assert first.startswith("epoch 1/2  3/8  loss 1.500  lr 0.001  ") and first.endswith(" left")
     assert second == "epoch   1/2  loss 1.500  accuracy 0.5000  20 images/s *"
+
+
+def test_long_words_of_a_narrow_table_are_folded(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "out/features-of-a-model-with-a-very-long-name.npz"
+    print_rows(("model", "count", "file"), [("mien-base", "12", path)], text=("model", "file"), no_wrap=("count",))
+    shown = capsys.readouterr().out
+    assert "…" not in shown and path in "".join(line[18:].strip() for line in shown.splitlines()[1:])

@@ -80,7 +80,8 @@ def embed(
             write_json(row)
         return
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
-    print_rows(list(rows[0]), cells, text=("model", "dataset", "features", "file"))
+    text = ("model", "dataset", "features", "file")
+    print_rows(list(rows[0]), cells, text=text, no_wrap=rows[0].keys() - {*text})
 
 
 def _paths(out: Path, found: list[Embedding]) -> list[Path]:

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from .. import cards
 from ..cards import Card
-from ..errors import UnknownName, WeightsError
+from ..errors import UnknownName, WeightsError, did_you_mean
 from ..models import MODELS
 from ..models.info import described
-from .terminal import Json, for_programs, print_grid, print_rows, table_console, write_json
+from .terminal import Json, counted, for_programs, print_grid, print_rows, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
@@ -39,8 +39,11 @@ def models(*names: str, json: Json = False) -> None:
         except WeightsError as error:  # Its message states where the zoo was searched for.
             raise UnknownName(str(error)) from error
     if unknown:
-        known = ", ".join(sorted({*known_weights, *MODELS}))
-        raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")
+        known = sorted({*known_weights, *MODELS})
+        hint = did_you_mean(unknown[0], known, ".")
+        raise UnknownName(
+            f"there are neither weights nor an architecture called {unknown[0]!r}{hint} Known: {', '.join(known)}"
+        )
     weights = [
         {"what": "weights", **card.to_dict(), "name": name, "bytes": _bytes(card)}
         for name in names or known_weights
@@ -73,14 +76,16 @@ def _architecture(name: str) -> dict[str, Any]:
 
 
 def _print_weights(known: Mapping[str, Card]) -> None:
-    rows = []
+    rows, wide = [], table_console().width >= 110
     order = lambda each: (each[0].startswith(cards.ZOO), each[1].kind != "classifier", each[1].kind, each[0])  # noqa: E731
     for name, card in sorted(known.items(), key=order):
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
-        description = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
-        rows.append((name, card.kind, size, card.license, _input(card), description))
-    columns = ("name", "kind", "size", "license", "input", "summary")
-    print_rows(columns, rows, text={*columns} - {"size"}, no_wrap=("name", "size"))
+        classes = counted(len(card.labels), "expression") if card.labels else ""
+        description = "; ".join(filter(None, (classes, _accuracies(card)))) or card.summary
+        more = (card.license, _input(card)) if wide else ()
+        rows.append((name, card.kind, size, *more, description))
+    columns = ("name", "kind", "size", *(("license", "input") if wide else ()), "summary")
+    print_rows(columns, rows, text={*columns} - {"size"}, no_wrap=columns[:3])
 
 
 def _print_architectures(tables: Sequence[Mapping[str, Any]]) -> None:

@@ -1,8 +1,8 @@
 """Results on a terminal: a table of faces, bars of a single face, the summary of videos."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -11,21 +11,26 @@ from ..types import Face, Result
 from ..visualization.faces import COLORS, UNKNOWN
 from .terminal import block_bar, plain_table
 
+NAMES = ("image", "face", "box", "expression", "confidence", "runner-up", "certain", "pitch yaw roll", "gaze")
+SPARE = ("runner-up", "gaze", "pitch yaw roll", "box")  # what a narrow terminal does without, in this order
+
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """Print a table with one row per face, and one for each image without a face."""
+    """Print a table with one row per face, and one for each image without a face, in as many columns as fit."""
     if not results:
         return
-    names = ("image", "face", "box", "expression", "confidence", "runner-up", "certain", "pitch yaw roll", "gaze")
-    table = plain_table(*names, text={*names} - {"face", "confidence"})
-    table.columns[0].overflow = "fold"
-    table.columns[3].no_wrap = True
+    rows, room = [], max(22, console.width - 100)
     for result in results:
+        name = result.source if len(result.source) <= room else f"…{result.source[1 - room :]}"
         for number, face in enumerate(result.faces, 1):
-            table.add_row(Text(result.source), str(number), *_cells(face))
+            rows.append(dict(zip(NAMES, (Text(name if number == 1 else ""), str(number), *_cells(face)), strict=True)))
         if not result.faces:
-            table.add_row(Text(result.source), Text("–", "dim"), "", Text("no face found", "dim"))
-    console.print(table)
+            rows.append({"image": Text(name), "face": Text("–", "dim"), "expression": Text("no face found", "dim")})
+    names = list(NAMES)
+    for spare in SPARE:
+        if console.measure(_table(rows, names), options=console.options.update(width=1000)).maximum > console.width:
+            names.remove(spare)
+    console.print(_table(rows, names))
     faces = [face for result in results for face in result.faces]
     if len(results) == 1 and len(faces) == 1:
         console.print()
@@ -33,6 +38,14 @@ def show(results: Sequence[Result], console: Console) -> None:
     for result in results:
         for note in result.notes:
             console.print(Text(f"{result.source}: {note}", "dim"))
+
+
+def _table(rows: Sequence[Mapping[str, RenderableType]], names: Sequence[str]) -> Table:
+    table = plain_table(*names, text={*names} - {"face", "confidence"})
+    table.columns[names.index("expression")].no_wrap = True
+    for row in rows:
+        table.add_row(*(row.get(name, "") for name in names))
+    return table
 
 
 def _cells(face: Face) -> list[Text]:

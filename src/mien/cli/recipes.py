@@ -2,7 +2,7 @@
 
 import sys
 
-from .terminal import Json, for_programs, print_rows, write_json
+from .terminal import Json, for_programs, print_rows, table_console, write_json
 
 
 def recipes(name: str | None = None, /, *, json: Json = False) -> None:
@@ -31,4 +31,5 @@ def recipes(name: str | None = None, /, *, json: Json = False) -> None:
             write_json(dict(zip(columns, row, strict=True)))
     else:
         shown = [(*map(str, row[:-1]), row[-1].partition(". ")[0]) for row in rows]
-        print_rows(columns, shown, text=columns, no_wrap=columns[:-1])
+        columns = columns if table_console().width >= 110 else columns[:-1]
+        print_rows(columns, [row[: len(columns)] for row in shown], text=columns, no_wrap=columns[::3])

@@ -53,7 +53,7 @@ def plain_table(*columns: str, text: Collection[str] = ()) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name, justify="left" if name in text else "right")
+        table.add_column(name, justify="left" if name in text else "right", overflow="fold")
     return table
 
 
@@ -63,7 +63,8 @@ def print_rows(
     """Print a table on stdout; see `plain_table`. Columns in `no_wrap` stay on one line."""
     table = plain_table(*columns, text=text)
     for column in table.columns:
-        column.no_wrap = column.header in no_wrap
+        if column.header in no_wrap:
+            column.no_wrap, column.overflow = True, "ellipsis"
     for row in rows:
         table.add_row(*row)
     table_console().print(table)
