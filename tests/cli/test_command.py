@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import re
 import shlex
@@ -12,7 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from command import environment, line, mien
+from command import environment, line, mien, on_terminal
 
 from mien import __version__
 from mien.cli import ABANDONED, COMMANDS, build, main
@@ -80,6 +81,14 @@ def examples(verb: str) -> list[str]:
     return [command for command in commands if command.startswith("mien ")]
 
 
+def test_help_breaks_its_lines_at_the_width_of_the_terminal() -> None:
+    shown = re.sub(r"\x1b\[[\d;]*m", "", on_terminal("predict", "--help", columns=80).stdout)
+    assert max(map(len, shown.splitlines())) <= 80
+    for paragraph in shown.partition("╭")[0].split("\n\n"):
+        for above, below in itertools.pairwise(map(str.strip, paragraph.strip().splitlines())):
+            assert len(f"{above} {below.split()[0]}") > 79
+
+
 @pytest.mark.parametrize("verb", verbs())
 def test_examples_of_the_help_parse(verb: str) -> None:
     found = examples(verb)
@@ -98,6 +107,9 @@ def test_examples_of_the_help_parse(verb: str) -> None:
         (["predict", "a.jpg", "--thread", "2"], "--thread. Did you mean --threads"),
         (["predict", "a.jpg", "--max-faces", "many"], "many"),
         (["predict", "a.jpg", "--points", "7"], "7"),
+        (["predict", "a.jpg", "--fov", "wide"], '"wide" into a number'),
+        (["predict", "a.jpg", "--parquet", "rows.parquet"], "mien batch"),
+        (["evaluate", "mien-base", "--dataset", "fer2013", "--tta", "tencrop", "--out", "o"], "a whole number or ten-crop"),
         (["--sideways"], "--sideways"),
     ],
 )

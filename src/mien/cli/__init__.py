@@ -57,8 +57,16 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 
 RENAMED = {"stress": "robustness"}  # command of version 0.1 → new name
 
-RENAMED_FLAGS = {"--actions": "--blendshapes", "--no-actions": "--no-blendshapes", "--pictures": "--show-images"}
-"""Flag of version 0.1 → new name."""
+FLAGS = {
+    "--actions": "was renamed to --blendshapes",
+    "--no-actions": "was renamed to --no-blendshapes",
+    "--pictures": "was renamed to --show-images",
+    "--parquet": "is no option; mien batch writes Parquet files, mien predict --csv and --jsonl",
+}
+"""What became of a flag of version 0.1, or replaces one that is expected."""
+
+TYPES = {"int|Literal[ten-crop].": "a whole number or ten-crop", "int.": "a whole number", "float.": "a number"}
+"""Types in messages of cyclopts → words."""
 
 SUMMARY = "Facial expression recognition: predict, train, evaluate and compare."
 
@@ -98,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
     except (CycloptsError, _UsageError) as error:
-        return _fail(str(error), 2, debug)
+        text, _, kind = str(error).rpartition(" into ")
+        return _fail(f"{text} into {TYPES[kind]}" if kind in TYPES else str(error), 2, debug)
     except (MienError, OSError) as error:
         text = str(error)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
@@ -142,7 +151,9 @@ def build(command: str | None = None) -> App:
                     function.group, function.sort_key, function.group_commands = group, place, Group("Commands")
                     app.command(function, name=name)
                 else:
-                    app.command(function, name=name, group=group, sort_key=place, help_epilogue=_examples(function))
+                    examples = _examples(function)
+                    function.__doc__ = _flowing(function)
+                    app.command(function, name=name, group=group, sort_key=place, help_epilogue=examples)
             else:
                 app.command(target, name=name, help=summary, group=group, sort_key=place)
     return app
@@ -162,8 +173,8 @@ def _command(tokens: Sequence[str]) -> str | None:
     """Return the name of the command; an unknown one, of which cyclopts would import all to report it, is a _UsageError."""
     commands = [command for group in COMMANDS.values() for command in group]
     for flag in (token.partition("=")[0] for token in tokens):
-        if flag in RENAMED_FLAGS:
-            raise _UsageError(f"{flag} was renamed to {RENAMED_FLAGS[flag]}")
+        if flag in FLAGS:
+            raise _UsageError(f"{flag} {FLAGS[flag]}")
     if not tokens or tokens[0].startswith("-"):
         return None
     if tokens[0] in commands:
@@ -172,6 +183,11 @@ def _command(tokens: Sequence[str]) -> str | None:
         raise _UsageError(f"mien {tokens[0]} was renamed to mien {RENAMED[tokens[0]]}")
     hint = did_you_mean(tokens[0], commands, ".")
     raise _UsageError(f"unknown command {tokens[0]!r}{hint} Known: {', '.join(commands)}")
+
+
+def _flowing(function: Any) -> str:
+    """Return a docstring with each paragraph and each argument on one line, which the terminal breaks at its own width."""
+    return re.sub(r"(?<=\S)\n(?: {8})?(?=\S)", " ", inspect.getdoc(function) or "")
 
 
 def _examples(function: Any) -> str:
