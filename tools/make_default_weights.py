@@ -436,10 +436,11 @@ def describe(
             "calibration": {**dataclasses.asdict(calibration), "offset": list(calibration.offset)},
             "scores": "judgment of crowds: the head ferplus without contempt, times `factor` plus `offset`",
         },
-        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. "
-        "It learned from posed, web and press images without age, sex or ethnicity labels, so gaps between groups are unknown "
-        "beyond the sets measured here. Disgust, fear and contempt are rare in its photographs. Not for decisions about "
-        "people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
+        limits="An expression is not an emotion: the model predicts how a face looks to annotators, not what a person feels. "
+        "It was trained on posed, web and press images without labels of age, sex or ethnicity, so accuracy gaps between "
+        "groups are unknown beyond the datasets measured here. Disgust, fear and contempt are rare in its training "
+        "photographs. Not for decisions about people; emotion inference at work and in education is prohibited in the EU "
+        "(AI Act, article 5).",
     )
 
 

@@ -25,16 +25,16 @@ from mien.exporting.files import OnnxFile
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 LICENSE_NOTE = (
-    "Trained on FER2013 (Goodfellow et al. 2013), web images gathered for research whose copyright stays with their "
-    "photographers; no image is in the weights. {start}"
+    "Trained on FER2013 (Goodfellow et al. 2013), web images that were collected for research and whose copyright stays with "
+    "their photographers; the weights contain no images. {start}"
 )
-SFACE = "Training began from SFace (OpenCV model zoo, Apache-2.0), which learned from face images collected for research."
+SFACE = "It was initialized with SFace (OpenCV model zoo, Apache-2.0), which was trained on face images collected for research."
 STARTS = {
     "sface": SFACE,
-    "mien-base": f"The trunk is that of mien-base 7: FER2013, votes of FERPlus and photographs of LFW. {SFACE}",
-    "lite0": "Training began from EfficientNet-Lite0's ImageNet weights (Apache-2.0).",
+    "mien-base": f"The trunk is that of mien-base 7, trained on FER2013, votes of FERPlus and photographs of LFW. {SFACE}",
+    "lite0": "It was initialized with EfficientNet-Lite0's ImageNet weights (Apache-2.0).",
 }
-"""End of a name → where training began."""
+"""End of a name → initial weights."""
 
 
 def main() -> None:

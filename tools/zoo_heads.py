@@ -30,7 +30,7 @@ from mien.training.data import without_leaks
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
-PHOTOS = " The head lfw has learned from news photographs of LFW (labels: muxspace/facial_expressions, Apache-2.0)."
+PHOTOS = " The head lfw was trained on news photographs of LFW (labels: muxspace/facial_expressions, Apache-2.0)."
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
         table: name → value.
         where: name of the table in messages.
         without: fields that a table must not set.
-        short: names that are no fields → the fields that they stand for, for messages.
+        short: names that are not fields → the fields that they stand for, for messages.
 
     Raises:
         ConfigError: unknown or missing key, value of another type or out of range.

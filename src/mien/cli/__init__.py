@@ -61,7 +61,7 @@ FLAGS = {
     "--actions": "was renamed to --blendshapes",
     "--no-actions": "was renamed to --no-blendshapes",
     "--pictures": "was renamed to --show-images",
-    "--parquet": "is no option; mien batch writes Parquet files, mien predict --csv and --jsonl",
+    "--parquet": "is not an option; mien batch writes Parquet files, mien predict --csv and --jsonl",
 }
 """What became of a flag of version 0.1, or replaces one that is expected."""
 

@@ -44,9 +44,9 @@ def explain(
 ) -> int:
     """Explain a prediction: heat maps on the photo, and the importance of eyes, nose and mouth.
 
-    The importance of a region is the drop of the class probability when the region is blurred; it is negative where the
-    probability rises. With --out each image and method gives one map, and strip.png shows all faces. With --dataset a strip
-    of faces of each class is made instead.
+    The importance of a region is the change of the log-odds of the class when the region is blurred; JSON has the drop. With
+    --out each image and method gives one map, and strip.png shows all faces. With --dataset a strip of faces of each class is
+    made instead.
 
     Methods: grad-cam, grad-cam++, integrated-gradients and attention need the network itself, a .safetensors file or the
     folder of a run; occlusion works for every model. auto is grad-cam where possible, otherwise occlusion.

@@ -156,7 +156,7 @@ def _copies(report: Audit) -> Iterator[Finding]:
             yield Finding(_level(leak), text + _example(report.near, leak))
     if report.near and report.near.groups and report.quality.resemblance > ALIKE:
         alike = f"all images are similar (correlation {report.quality.resemblance:.2f}), as portraits from one studio are"
-        yield Finding("warning", f"{alike}: near duplicates may be other people; check them with --html FILE --images")
+        yield Finding("warning", f"{alike}: near duplicates may be other people; check them with --html FILE --show-images")
     copies, total = report.exact, sum(split.images for split in report.splits.values())
     if copies.groups:
         several = f"{copies.groups:,} groups of {copies.images:,} exact duplicates"
