@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -12,6 +11,7 @@ from torch import nn
 
 from mien.exporting.precision import quantize, with_convolutions, with_relu
 from mien.exporting.tracing import trace
+from mien.runtime.onnx import OnnxRuntime
 
 random = np.random.default_rng(5)
 
@@ -27,7 +27,7 @@ def network(slope: np.ndarray, shape: tuple[int, ...], *, shared: bool = False) 
 
 def output(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     onnx.checker.check_model(model)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return next(iter(OnnxRuntime(model.SerializeToString())(x).values()))
 
 
 @pytest.mark.parametrize("rewrite", [with_convolutions, with_relu])

@@ -129,7 +129,8 @@ def present(device: Device) -> Device:
     return device if device == CPU else started(device)
 
 
-def _options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
+def _options(threads: int, *, arena: bool = True, exact: str = "session.x64quantprecision") -> onnxruntime.SessionOptions:
+    """Return the options of a session; `exact` is the one that is set where products of 8 bits overflow."""
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = arena
     options.enable_mem_pattern = False  # a pattern needs a block of its own beside that of the first call
@@ -140,7 +141,7 @@ def _options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if bytes_overflow():
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.add_session_config_entry(exact, "1")
     return options
 
 
@@ -211,7 +212,13 @@ class OnnxRuntime:
         self.device = present(choice())
         wanted = providers(self.device, onnxruntime.get_available_providers())
         try:
-            self.session = _session(model, _options(threads, arena=arena), wanted)
+            try:
+                self.session = _session(model, _options(threads, arena=arena), wanted)
+            except Exception:
+                if not bytes_overflow():
+                    raise
+                # The exact kernels cannot be set up for 8-bit weights that two layers share; computing in 32 bits takes as long.
+                self.session = _session(model, _options(threads, arena=arena, exact="session.disable_quant_qdq"), wanted)
         except Exception as error:  # as above
             where = "" if self.device == CPU else f" on {self.device}"
             message = f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {reason(error)}"
