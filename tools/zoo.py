@@ -56,20 +56,16 @@ def export(name: str, run: Path, data: Path, precision: str) -> None:
         shutil.copy(run / "best.safetensors", weights)
         card = described(cards.read(run / "best.toml"), name)
         weights.with_suffix(".toml").write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
-        int8 = (
-            {split: open_dataset("fer2013", data, split=kind) for split, kind in SPLITS.items()} if precision == "int8" else {}
-        )
-        mien.export(weights, out, precision=precision, **int8)
+        splits = {split: open_dataset("fer2013", data, split=kind) for split, kind in SPLITS.items()}
+        mien.export(weights, out, precision=precision, **(splits if precision == "int8" else {}))
     graph = onnx.load(out)
     report = mien.evaluate(out, open_dataset("fer2013", data, split="test"), out=Path(tempfile.mkdtemp()), page=False)
-    found = {
-        key: round(value, 4) for key, value in report.figures["official"]["accuracy"].items() if key in ("value", "low", "high")
-    }
+    accuracy = report.figures["official"]["accuracy"]
+    found = {key: round(accuracy[key], 4) for key in ("value", "low", "high")}
     print(f"{name}: {out.stat().st_size / 1e6:.1f} MB in {precision}, PrivateTest {found['value']:.2%}")
     inside = cards.parse(next(each.value for each in graph.metadata_props if each.key == cards.METADATA_KEY), name)
-    one = Measured(
-        dataset="fer2013", split="test", metric="accuracy", n=len(report.predictions), note=f"this {precision} file", **found
-    )
+    n, note = len(report.predictions), f"this {precision} file"
+    one = Measured(dataset="fer2013", split="test", metric="accuracy", n=n, note=note, **found)
     inside = dataclasses.replace(inside, measured=(one,), training={**inside.training, "minutes": minutes(run)})
     inside = OnnxFile(graph).write(out, inside)
     beside = dataclasses.replace(inside, file=out.name, sha256=sha256(out))
@@ -88,13 +84,8 @@ SPLITS = {"training": "train", "validation": "validation"}
 def described(card: Card, name: str) -> Card:
     """Return the card of a run with a name, a license and limits."""
     start = next(text for end, text in STARTS.items() if name.endswith(end))
-    return dataclasses.replace(
-        card,
-        name=name,
-        license="Apache-2.0",
-        license_note=LICENSE_NOTE.format(start=start),
-        limits=cards.load("mien-base").limits,
-    )
+    note, limits = LICENSE_NOTE.format(start=start), cards.load("mien-base").limits
+    return dataclasses.replace(card, name=name, license="Apache-2.0", license_note=note, limits=limits)
 
 
 if __name__ == "__main__":
