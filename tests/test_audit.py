@@ -169,7 +169,7 @@ def test_people_and_recordings_on_both_sides() -> None:
     assert "2 of the test images share 1 subjects with train" in texts(report, "error")
 
 
-def test_equalised_and_recompressed_images_are_recognized() -> None:
+def test_equalized_and_recompressed_images_are_recognized() -> None:
     plain = faces(60)
     equal = np.stack([np.asarray(ImageOps.equalize(Image.fromarray(image))) for image in plain])
     jpeg = np.stack([through_jpeg(image, 75) for image in plain])

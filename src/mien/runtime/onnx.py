@@ -217,7 +217,7 @@ class OnnxRuntime:
             except Exception:
                 if not bytes_overflow():
                     raise
-                # The exact kernels cannot be set up for 8-bit weights that two layers share; computing in 32 bits takes as long.
+                # The exact kernels refuse 8-bit weights that two layers share. Computing in 32 bits takes as long.
                 self.session = _session(model, _options(threads, arena=arena, exact="session.disable_quant_qdq"), wanted)
         except Exception as error:  # as above
             where = "" if self.device == CPU else f" on {self.device}"

@@ -180,7 +180,7 @@ def _quality(found: np.ndarray, view: _View, search: int | None) -> Quality:
         odd_sizes=view.listed(odd[:1000]),
         unreadable=tuple(str(text) for text in found["failure"][view.own & ~readable]),
         blank=view.listed(good[~seen]),
-        equalised=int((found["unevenness"][good][seen] < UNEVEN).sum()),
+        equalized=int((found["unevenness"][good][seen] < UNEVEN).sum()),
         recompressed=int((found["zeroed"][good][seen] > ZEROED).sum()),
         deviation=float(np.median(found["deviation"][good])) if len(good) else 0.0,
         resemblance=_resemblance(found["thumbnail"][good][seen]),

@@ -82,7 +82,7 @@ def _quality(report: Audit) -> str:
         "unreadable": len(quality.unreadable),
         "blank": len(quality.blank),
         "other sizes": len(quality.odd_sizes),
-        "histogram equalized": quality.equalised,
+        "histogram equalized": quality.equalized,
         "JPEG compressed": quality.recompressed,
         "median deviation of gray levels": f"{quality.deviation:.1f}",
         "median correlation of two images": f"{quality.resemblance:.2f}",

@@ -14,7 +14,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 IMBALANCE = 10  # ratio of the largest to the smallest class from which accuracy is misleading
 ALIKE = 0.6  # median correlation from which images are so similar that `MIN_CORRELATION` does not separate duplicates
 
-EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points of accuracy on such a copy"
+EQUALIZED_COST = "on FER2013, models trained on the original lose 8 to 10 points of accuracy on such a copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Quality:
     unreadable: tuple[str, ...]
     """Names and reasons."""
     blank: tuple[str, ...]
-    equalised: int
+    equalized: int
     """Images with an equalized histogram."""
     recompressed: int
     """Images that were JPEG-compressed at their size."""
@@ -207,11 +207,11 @@ def _images(report: Audit) -> Iterator[Finding]:
         text = f"no face was detected in {number:,} of {searched:,} images ({number / searched:.1%}) searched"
         yield Finding("warning", text)
     total = sum(split.images for split in report.splits.values())
-    if quality.equalised > total / 2:
-        share = f"{quality.equalised:,} images, median deviation {quality.deviation:.0f} gray levels"
-        yield Finding("error", f"this is a histogram-equalized copy ({share}): {EQUALISED_COST}")
-    elif quality.equalised > total / 50:
-        yield Finding("warning", f"{quality.equalised:,} images are histogram-equalized, the others are not")
+    if quality.equalized > total / 2:
+        share = f"{quality.equalized:,} images, median deviation {quality.deviation:.0f} gray levels"
+        yield Finding("error", f"this is a histogram-equalized copy ({share}): {EQUALIZED_COST}")
+    elif quality.equalized > total / 50:
+        yield Finding("warning", f"{quality.equalized:,} images are histogram-equalized, the others are not")
     if quality.recompressed > total / 2:
         yield Finding("note", f"the images were JPEG-compressed at this size ({quality.recompressed:,} of {total:,})")
 
