@@ -18,14 +18,12 @@ from PIL import Image
 from ..types import View
 
 Interpolation = Literal["bilinear", "nearest"]
-Matrix = tuple[float, float, float, float, float, float]
-"""Rows of a (2, 3) matrix from crop to image."""
+Matrix = tuple[float, float, float, float, float, float]  # rows of a (2, 3) matrix from crop to image
 
 WIDE, BLOCK = 128, 64
 """Side of a crop from which `_bilinear` is faster than Pillow, and the rows that it computes at once to stay in the cache."""
 
-COMPLEX = np.array([1, 1j])
-"""Factors that make a complex number of x and y."""
+COMPLEX = np.array([1, 1j])  # factors that make a complex number of x and y
 
 FITS: Mapping[str, View] = {"five": View(0, 1, 2, 3, 4), "eyes-mouth": View(0, 1, (3, 4))}
 """Landmarks that are fitted to the template: all five, or the eyes and the middle of the mouth."""
@@ -35,14 +33,11 @@ FITS: Mapping[str, View] = {"five": View(0, 1, 2, 3, 4), "eyes-mouth": View(0, 1
 class Template:
     """Positions of the five landmarks in a square crop."""
 
-    name: str
-    """Its key in `TEMPLATES`."""
-    size: int
-    """Side in pixels of the crop that the positions refer to."""
+    name: str  # its key in `TEMPLATES`
+    size: int  # side in pixels of the crop that the positions refer to
     poses: np.ndarray
     """(P, 5, 2) left eye, right eye, nose tip, left and right mouth corner; of several poses the best fitting one is used."""
-    reverse: bool = False
-    """The fit minimizes distances in the image instead of in the crop (see `reverse_similarity`)."""
+    reverse: bool = False  # the fit minimizes distances in the image instead of in the crop (see `reverse_similarity`)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -21,8 +21,7 @@ from ..types import points5, points68
 from .alignment import TEMPLATES, apply, crop_matrix, dlib_chip_matrix, warp
 from .regions import SIDE, region_crops
 
-IMAGE = "image"
-"""Name of the image of the whole face among those that a network reads."""
+IMAGE = "image"  # name of the image of the whole face among those that a network reads
 
 
 class Preprocess:

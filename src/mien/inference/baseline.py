@@ -25,10 +25,8 @@ from ..types import Face, Result
 if TYPE_CHECKING:
     from .recognizer import Recognizer
 
-FIELDS = ("blendshapes", "action_units_estimated")
-"""Fields of a face from which the baseline is subtracted."""
-Neutral = Mapping[str, Mapping[str, float]]
-"""Field → name → value."""
+FIELDS = ("blendshapes", "action_units_estimated")  # fields of a face from which the baseline is subtracted
+Neutral = Mapping[str, Mapping[str, float]]  # field → name → value
 
 
 class Baseline:

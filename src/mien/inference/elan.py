@@ -17,10 +17,8 @@ from ..io.files import atomic_write
 from ..types import Face, Result
 from .summary import Summary
 
-ACTIVE = 0.5
-"""Intensity or probability from which an action unit is active."""
-GAP = 0.2
-"""Seconds without a value that an interval bridges."""
+ACTIVE = 0.5  # intensity or probability from which an action unit is active
+GAP = 0.2  # seconds without a value that an interval bridges
 
 
 class Elan:

@@ -24,38 +24,27 @@ from ..metrics.boxes import iou
 from .options import DEFAULTS
 from .tracking import Tracker
 
-APART = 0.25
-"""Seconds between two frames above which faces are detected instead of followed: they may have moved anywhere."""
-RETRY = 3
-"""Frames between detections while a face is lost."""
-MISSING = 0.5
-"""Seconds for which a lost face is searched for."""
+APART = 0.25  # seconds between two frames above which faces are detected instead of followed: they may have moved anywhere
+RETRY = 3  # frames between detections while a face is lost
+MISSING = 0.5  # seconds for which a lost face is searched for
 THOROUGH = 3
 """Detections from one search for small faces to the next, as long as the faces that are followed are found without it."""
-UNCONFIRMED = 5
-"""Consecutive detections that miss a face before it is dropped."""
-SAME = 0.4
-"""IoU above which two bounding boxes are the same face."""
-LOOK = 16
-"""Side in pixels of the thumbnail by which faces are re-identified."""
+UNCONFIRMED = 5  # consecutive detections that miss a face before it is dropped
+SAME = 0.4  # IoU above which two bounding boxes are the same face
+LOOK = 16  # side in pixels of the thumbnail by which faces are re-identified
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Seen:
     """A face in the last frame: what is needed to find it in the next."""
 
-    points: np.ndarray
-    """(P, 3) mesh points."""
-    region: np.ndarray
-    """(4,) region around them, as `mien.faces.landmarks` defines it: the input of the mesh in the next frame."""
-    score: float
-    """Presence score of the mesh, or detection score in a frame with detection."""
+    points: np.ndarray  # (P, 3) mesh points
+    region: np.ndarray  # (4,) region around them, as `mien.faces.landmarks` defines it: the input of the mesh in the next frame
+    score: float  # presence score of the mesh, or detection score in a frame with detection
     relation: np.ndarray
     """(4,) bounding box relative to the region: from its center to the box's sides, in units of the region's side."""
-    presence: float = 1.0
-    """Presence score of the mesh."""
-    unconfirmed: int = 0
-    """Consecutive detections that missed it."""
+    presence: float = 1.0  # presence score of the mesh
+    unconfirmed: int = 0  # consecutive detections that missed it
 
     @property
     def box(self) -> np.ndarray:

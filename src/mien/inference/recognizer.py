@@ -43,18 +43,15 @@ from .following import Follower
 from .options import DEFAULTS
 from .smoothing import open_smoother
 
-BATCH = 8
-"""Images of one stream whose faces share the network calls."""
+BATCH = 8  # images of one stream whose faces share the network calls
 TOGETHER = 1
 """Faces in one call of the classifier on a CPU: two are 1 % faster per face and take 13 MB more, four another 15 MB."""
-TICK = 0.04
-"""Seconds from one frame to the next where frames have no time."""
+TICK = 0.04  # seconds from one frame to the next where frames have no time
 
 NO_REGIONS = "no face mesh was found: the regions of eyes, nose and mouth were taken at their mean positions"
 """Note on a face crop read by a network that takes regions."""
 
-Outputs = dict[str, list[float]]
-"""Role → output of the classifier for one face."""
+Outputs = dict[str, list[float]]  # role → output of the classifier for one face
 
 
 class Predicted(NamedTuple):
@@ -69,8 +66,7 @@ FRESH = 0.045
 """Seconds for which predictions hold in a video that is smoothed: at 25 and 30 frames per second there are new ones in every
 second frame, from the face without its mirror image. Smoothing averages six or more of them."""
 
-ROLES = ("scores", "valence_arousal", "action_units")
-"""Outputs of a card that become fields of a `Face`."""
+ROLES = ("scores", "valence_arousal", "action_units")  # outputs of a card that become fields of a `Face`
 
 
 class Recognizer:
@@ -400,13 +396,10 @@ class Followed(NamedTuple):
     """A frame of a video and the faces found in it."""
 
     frame: Frame
-    time: float
-    """Seconds; known also for a frame without a time."""
+    time: float  # seconds; known also for a frame without a time
     faces: Sequence[FoundFace] = ()
-    tracks: Sequence[int] = ()
-    """Track number of each face."""
-    cut: bool = False
-    """Whether the frame begins a scene."""
+    tracks: Sequence[int] = ()  # track number of each face
+    cut: bool = False  # whether the frame begins a scene
 
 
 class Stream:

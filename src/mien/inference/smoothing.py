@@ -23,13 +23,11 @@ from ..faces.quality import is_certain
 from ..registry import lookup
 from ..types import CONTACT, Box, EyeGaze, Face, Gaze, Result
 
-POSE = ("pitch", "yaw", "roll", "x", "y", "z")
-"""Fields of a pose that are smoothed."""
+POSE = ("pitch", "yaw", "roll", "x", "y", "z")  # fields of a pose that are smoothed
 
 Item = TypeVar("Item")
 
-Stretch = tuple[int, int]
-"""A track, and the number of its segment without gap or jump."""
+Stretch = tuple[int, int]  # a track, and the number of its segment without gap or jump
 
 
 class Smoother(Protocol):

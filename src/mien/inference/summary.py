@@ -15,12 +15,9 @@ import numpy as np
 
 from ..types import Face, Result
 
-BLINK, OPEN = 0.45, 0.35
-"""Values of eyeBlink above which the eyes are closed, and below which they are open again."""
-LONGEST = 0.5
-"""Duration of a blink in seconds at most."""
-GAP = 0.5
-"""Seconds without the face after which a blink, and presence, end."""
+BLINK, OPEN = 0.45, 0.35  # values of eyeBlink above which the eyes are closed, and below which they are open again
+LONGEST = 0.5  # duration of a blink in seconds at most
+GAP = 0.5  # seconds without the face after which a blink, and presence, end
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-DEPTH = 2
-"""Items that are made ahead."""
+DEPTH = 2  # items that are made ahead
 
 _END: Any = object()
 

@@ -58,8 +58,7 @@ _PLUGIN_SIGNATURES = {
     "JXL": rb"\xff\x0a|\0\0\0\x0cJXL ",
 }
 
-_COMMON = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
-"""Format → first bytes of its files."""
+_COMMON = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}  # format → first bytes of its files
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

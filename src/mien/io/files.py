@@ -21,11 +21,8 @@ except ModuleNotFoundError:  # pragma: no cover - Windows
     fcntl = None
 msvcrt: Any = importlib.import_module("msvcrt") if os.name == "nt" else None
 
-ADVICE = "free some space, or choose another path"
-"""Default remedy in messages about a file that cannot be written."""
-
-LOCK = ".lock"
-"""Name of the lock file in a folder."""
+ADVICE = "free some space, or choose another path"  # default remedy in messages about a file that cannot be written
+LOCK = ".lock"  # name of the lock file in a folder
 
 
 @contextmanager

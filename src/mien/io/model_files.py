@@ -15,8 +15,7 @@ from ..errors import SourceError, WeightsError, needs, reason
 from .files import atomic_write, locked, sha256
 from .urls import fetch, without_secrets
 
-FILE = "model.onnx"
-"""File of an hf:// repository if none is named: the layout of `mien export --push-ready`."""
+FILE = "model.onnx"  # file of an hf:// repository if none is named: the layout of `mien export --push-ready`
 
 MAX_BYTES = 4_000_000_000
 SECONDS = 1800.0

@@ -30,8 +30,7 @@ from ..errors import SourceError
 if TYPE_CHECKING:
     import http.client
 
-REDIRECTS = 5
-"""Maximum number of redirects."""
+REDIRECTS = 5  # maximum number of redirects
 
 _BLOCK = 65_536
 _SAFE = "/?&=%:@!$'()*+,;~-._[]|"

@@ -44,31 +44,23 @@ EXTENSIONS = frozenset({
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 """Platform → FFmpeg's input format and pattern of a camera's name."""
 
-TOLERANCE = 1e-6
-"""Seconds by which a time stamp may differ from a requested time."""
+TOLERANCE = 1e-6  # seconds by which a time stamp may differ from a requested time
 
-LONGEST = 5_000_000
-"""Frames, 55 hours; a larger estimate is a corrupt header, and `list` would allocate memory for it."""
-
-JITTER = 0.2
-"""Seconds by which a time stamp may be lower than the one before; a larger step means that the stamps restart."""
+LONGEST = 5_000_000  # frames, 55 hours; a larger estimate is a corrupt header, and `list` would allocate memory for it
+JITTER = 0.2  # seconds by which a time stamp may be lower than the one before; a larger step means that the stamps restart
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Selection of the frames of a video."""
 
-    every: int = 1
-    """Use every n-th frame, from the first one at or after `start`."""
+    every: int = 1  # use every n-th frame, from the first one at or after `start`
     fps: float | None = None
     """Use at most this many frames per second: the first one at or after each tick. None: all. It is the frame rate of numbered
     images and of pages, which have none."""
-    start: float | None = None
-    """Start in seconds from the beginning of the video."""
-    end: float | None = None
-    """End in seconds from the beginning of the video, exclusive."""
-    stream: int | None = None
-    """Number of the video stream in a file with several, from 0. None: the largest one."""
+    start: float | None = None  # start in seconds from the beginning of the video
+    end: float | None = None  # end in seconds from the beginning of the video, exclusive
+    stream: int | None = None  # number of the video stream in a file with several, from 0. None: the largest one.
 
     def __post_init__(self) -> None:
         if not 1 <= self.every < math.inf or self.every != int(self.every):
@@ -111,12 +103,9 @@ class Sampling:
 class Info:
     """Properties of a video."""
 
-    duration: float | None
-    """Seconds; None for a camera, or if the file does not contain it."""
-    rate: float | None
-    """Mean frames per second, if known."""
-    audio: bool
-    """Whether there is an audio stream."""
+    duration: float | None  # seconds; None for a camera, or if the file does not contain it
+    rate: float | None  # mean frames per second, if known
+    audio: bool  # whether there is an audio stream
 
 
 class ToRgb:
@@ -140,18 +129,12 @@ class ToRgb:
 class VideoFrame:
     """One frame of a video. Its pixels are converted to RGB on access, so skipped frames are cheap."""
 
-    index: int
-    """Number of the frame among all from `Sampling.start` on, skipped ones included."""
-    time: float
-    """Seconds from the start of the video."""
-    decoded: Any = field(repr=False)
-    """The frame of PyAV."""
-    size: tuple[int, int]
-    """Width and height as displayed."""
-    name: str = "<video>"
-    """Name of the video for messages."""
-    convert: ToRgb = field(default_factory=ToRgb, repr=False)
-    """Shared by the frames of a video."""
+    index: int  # number of the frame among all from `Sampling.start` on, skipped ones included
+    time: float  # seconds from the start of the video
+    decoded: Any = field(repr=False)  # the frame of PyAV
+    size: tuple[int, int]  # width and height as displayed
+    name: str = "<video>"  # name of the video for messages
+    convert: ToRgb = field(default_factory=ToRgb, repr=False)  # shared by the frames of a video
 
     @property
     def notes(self) -> tuple[str, ...]:

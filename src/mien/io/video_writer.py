@@ -16,8 +16,7 @@ from ..errors import ConfigError, SourceError, reason
 from .files import ADVICE
 from .video import Video, import_av
 
-CLOCK = 90_000
-"""Ticks per second of the time stamps; common frame rates are whole numbers of ticks."""
+CLOCK = 90_000  # ticks per second of the time stamps; common frame rates are whole numbers of ticks
 
 MP4_SOUND = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "flac", "alac"})
 """Audio codecs, by FFmpeg's names, that players support in MP4; others need Matroska."""

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 
-PREFIX = "extra_heads."
-"""Start of the names of the parameters of further heads."""
+PREFIX = "extra_heads."  # start of the names of the parameters of further heads
 
 
 class Heads(nn.ModuleDict):

@@ -22,8 +22,7 @@ from .pooling import RULES, columns, pooled, selected, votes
 class Runtime(Protocol):
     """A network on a device."""
 
-    device: Device
-    """Device of the network."""
+    device: Device  # device of the network
 
     @property
     def outputs(self) -> Sequence[str]:

@@ -21,8 +21,7 @@ from .criterion import Criterion, field_of
 from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches, placed
 from .terms import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
 
-MIN_CALIBRATION = 100
-"""Minimum number of labeled images for calibration."""
+MIN_CALIBRATION = 100  # minimum number of labeled images for calibration
 BATCH = 128
 SMALLER_IS_BETTER = ("nll", LOSS)
 

@@ -13,10 +13,8 @@ import numpy as np
 from ...errors import MissingExtra
 from .detections import Detections
 
-WINDOW = 80
-"""Smallest face in pixels that is found without upsampling."""
-SMALLEST, SMALLEST_SMALL_FACES = 40, 20
-"""Smallest face in pixels by default, and with `small_faces`."""
+WINDOW = 80  # smallest face in pixels that is found without upsampling
+SMALLEST, SMALLEST_SMALL_FACES = 40, 20  # smallest face in pixels by default, and with `small_faces`
 
 
 class Dlib:
