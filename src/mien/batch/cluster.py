@@ -56,12 +56,8 @@ def run(
 
     `folder` is on storage that all machines share, `workers` the maximum number of actors, each of which reserves a core for
     each of its threads and, with `gpu`, a GPU or a share of one; None: as many as there is room for. `address` is that of the
-    cluster for `ray.init`, or `LOCAL`.
-
-    Raises:
-        MissingExtra: Ray is not installed.
-        ConfigError: no cluster at the address, or it lacks cores or GPUs for an actor.
-        MienError: an error that concerns all actors: the folder is missing, versions differ.
+    cluster for `ray.init`, or `LOCAL`. Raises MissingExtra: Ray is not installed; ConfigError: no cluster at the address, or it
+    lacks cores or GPUs for an actor; MienError: an error that concerns all actors: the folder is missing, versions differ.
     """
     with _connected(address) as ray:
         room, needs = actors_for(ray.cluster_resources(), workers, threads, gpu=gpu)

@@ -43,10 +43,8 @@ class Template:
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the similarity transform, without reflection, that maps `source` closest to `target` in least squares.
 
-    Both are (…, K, 2) points, K ≥ 2; the matrix M (…, 2, 3) has the least Σ‖M·source − target‖².
-
-    Raises:
-        ValueError: the points of one source coincide, or are not finite.
+    Both are (…, K, 2) points, K ≥ 2; the matrix M (…, 2, 3) has the least Σ‖M·source − target‖². Raises ValueError: the points
+    of one source coincide, or are not finite.
 
     Example:
         >>> similarity([[0, 0], [1, 0]], [[5, 5], [5, 7]]).tolist()
@@ -148,10 +146,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, antialias: bool = 
 
     The matrix (2, 3) is from image to crop. Antialiasing averages image pixels first where a crop pixel covers two or more.
     Without it they are skipped, as by OpenCV, and the crop is within one gray level of OpenCV's, half a level darker on average
-    since Pillow truncates. `gray` gives ITU-R 601 luma.
-
-    Raises:
-        ValueError: the matrix has no inverse.
+    since Pillow truncates. `gray` gives ITU-R 601 luma. Raises ValueError: the matrix has no inverse.
     """
     # Plain Python numbers: a dozen numpy calls on four values each would take longer than a small crop.
     a, b, x, c, d, y = given = np.asarray(matrix, np.float64).ravel().tolist()

@@ -168,8 +168,7 @@ class Blendshapes:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return (N, 52) float32 activations, 0 … 1, named by `BLENDSHAPES`, for meshes (N, 478, 2 or 3).
 
-        Raises:
-            ValueError: the meshes have no iris landmarks.
+        Raises ValueError: the meshes have no iris landmarks.
         """
         if points.shape[-2] != 478:
             raise ValueError(f"blendshapes need the 478-point mesh, not {points.shape[-2]} points")

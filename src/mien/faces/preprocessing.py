@@ -63,10 +63,7 @@ class Preprocess:
     def matrix(self, mesh: np.ndarray, size: int | None = None) -> np.ndarray:
         """Return the (2, 3) matrix from a photograph to the crop of a face, `size` pixels wide or as the card specifies.
 
-        The mesh (P, 2 or 3) is in pixels of the photograph.
-
-        Raises:
-            WeightsError: the card lacks a crop.
+        The mesh (P, 2 or 3) is in pixels of the photograph. Raises WeightsError: the card lacks a crop.
         """
         size = size or self.size[0]
         if self.crop is not None and self._template is not None:

@@ -75,10 +75,7 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
     """Crop regions of an aligned face (H, W) or (H, W, 3) uint8 as inputs of the Global-ROI Net.
 
     The face is resized to 224 × 224, cropped by `global_roi_boxes`, and each crop is resized bilinearly to its side in `sizes`.
-    Without landmarks (68, 2), or where a region is missing, the mean boxes are used.
-
-    Raises:
-        UnknownName: unknown region.
+    Without landmarks (68, 2), or where a region is missing, the mean boxes are used. Raises UnknownName: unknown region.
 
     Example:
         >>> crops = region_crops(np.zeros((48, 48), np.uint8), None, {"eye": 90, "mouth": 60})

@@ -427,9 +427,7 @@ class Stream:
     ) -> None:
         """Begin a video; the arguments are those of `Recognizer.stream`.
 
-        Raises:
-            UnknownName: unknown kind of smoothing.
-            ConfigError: `detect_every` or `window` is out of range.
+        Raises UnknownName: unknown kind of smoothing; ConfigError: `detect_every` or `window` is out of range.
         """
         self.read = read
         # Without a detector each frame is one face crop.

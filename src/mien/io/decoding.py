@@ -127,8 +127,7 @@ TRUNCATED = "the file is truncated: the missing part of the image is filled"
 def open_image(data: bytes, name: str) -> Image.Image:
     """Return a Pillow image, not decoded yet.
 
-    Raises:
-        SourceError: not an image, or of a format whose plugin is not installed.
+    Raises SourceError: not an image, or of a format whose plugin is not installed.
     """
     if not data:
         raise SourceError(f"{name} is empty (0 bytes); download or export it again", path=name)
@@ -163,10 +162,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8],
 def from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
     """Return the current frame of a Pillow image as (H, W, 3) contiguous uint8 RGB, upright.
 
-    The image is loaded if necessary and otherwise unchanged.
-
-    Raises:
-        SourceError: as for `decode`.
+    The image is loaded if necessary and otherwise unchanged. Raises SourceError: as for `decode`.
     """
     width, height = image.size
     check_size(width, height, name, max_pixels)

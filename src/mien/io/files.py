@@ -31,9 +31,7 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
 
     The temporary file `.NAME.….part` is in the same folder and unique to this writer, so `path` holds either the old or the new
     content at any time. Parent folders are created. Pipes and devices are written to directly. `advice` is for the message.
-
-    Raises:
-        ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
+    Raises ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
     """
     path = Path(path)
     part = path.parent / f".{path.name}.{os.urandom(4).hex()}.part"
@@ -121,10 +119,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 
     The lock is on a hidden file, `.lock` in a folder or `.NAME.lock` beside a file, which is removed afterwards. It is released
     when the process is killed. Threads of one process do not exclude each other, and file systems without locks (some network
-    disks) have no effect.
-
-    Raises:
-        ConfigError: another process holds the lock, or the lock file cannot be created.
+    disks) have no effect. Raises ConfigError: another process holds the lock, or the lock file cannot be created.
     """
     path = Path(path)
     lock = path / LOCK if path.is_dir() else path.with_name(f".{path.name}.lock")
@@ -144,8 +139,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 def locked_folder(folder: Path) -> AbstractContextManager[None]:
     """Create a folder and return its lock.
 
-    Raises:
-        ConfigError: the folder cannot be created or written, or another process holds the lock.
+    Raises ConfigError: the folder cannot be created or written, or another process holds the lock.
     """
     with write_errors(folder, "give another folder with --out"):
         folder.mkdir(parents=True, exist_ok=True)

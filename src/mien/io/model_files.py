@@ -26,9 +26,8 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:
 def model_file(url: str) -> Path:
     """Return the path of the downloaded or cached file of a URL, as the module describes it.
 
-    Raises:
-        WeightsError: an invalid URL, a failed download, or another digest than the pinned one.
-        MissingExtra: huggingface_hub is not installed.
+    Raises WeightsError: an invalid URL, a failed download, or another digest than the pinned one; MissingExtra: huggingface_hub
+    is not installed.
     """
     place, _, fragment = url.partition("#")
     name, digest = without_secrets(place), fragment.removeprefix("sha256=").lower()

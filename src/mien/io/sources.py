@@ -120,12 +120,7 @@ class Clip:
             notes = ()  # Those of the video are on its first frame.
 
     def open(self) -> Video | Animation | NumberedImages | LiveStream:
-        """Open the source.
-
-        Raises:
-            SourceError: it cannot be read.
-            MissingExtra: PyAV is not installed.
-        """
+        """Open the source. Raises SourceError: it cannot be read; MissingExtra: PyAV is not installed."""
         if isinstance(self.source, tuple):
             return NumberedImages(self.source, self.sampling.fps or 25, self.name, self.options)
         private = self.options.get("allow_private", False)
@@ -371,10 +366,8 @@ def list_lines(file: IO[bytes], name: str, folder: str = "") -> Iterator[str]:
     """Yield the paths and URLs of a seekable list, one per line or, as `find -print0` writes them, one per zero byte.
 
     UTF-8 or UTF-16, any line ends; empty lines and comments (`# …`) are skipped, quotes and spaces around a path are removed. A
-    path that does not exist is taken relative to the `folder` of the list if it exists there; `name` is for messages.
-
-    Raises:
-        SourceError: it is not text, or has no line.
+    path that does not exist is taken relative to the `folder` of the list if it exists there; `name` is for messages. Raises
+    SourceError: it is not text, or has no line.
     """
     start = file.read(4096)
     file.seek(0)

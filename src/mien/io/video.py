@@ -145,8 +145,7 @@ class VideoFrame:
     def pixels(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB, upright, contiguous and read-only; converted on each access.
 
-        Raises:
-            SourceError: FFmpeg cannot convert the color space to RGB.
+        Raises SourceError: FFmpeg cannot convert the color space to RGB.
         """
         swapped, mirrored, flipped = _orientation(self.decoded)
         width, height = self.size[::-1] if swapped else self.size
@@ -235,8 +234,7 @@ class Video:
     def frames(self, sampling: Sampling = Sampling()) -> Iterator[VideoFrame]:
         """Yield the selected frames in display order.
 
-        Raises:
-            SourceError: after the last frame that could be decoded, if the file is truncated; or no frame is selected.
+        Raises SourceError: after the last frame that could be decoded, if the file is truncated; or no frame is selected.
         """
         start, end, empty, convert = sampling.start or 0.0, sampling.end, True, ToRgb()
         if start:
@@ -355,8 +353,7 @@ class Video:
 def choose_stream(container: Any, number: int | None, name: str) -> tuple[Any, tuple[str, ...]]:
     """Return the video stream with a number, or the largest, and a note if there are several.
 
-    Raises:
-        SourceError: no such stream, or one that cannot be decoded.
+    Raises SourceError: no such stream, or one that cannot be decoded.
     """
     streams = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not streams:
@@ -437,9 +434,8 @@ def frames(
 ) -> Iterator[VideoFrame]:
     """Open a video or camera and yield its frames; see `Video` and `Sampling`.
 
-    Raises:
-        SourceError: the source cannot be opened, or is truncated (after the last frame that could be decoded).
-        ConfigError: invalid sampling.
+    Raises SourceError: the source cannot be opened, or is truncated (after the last frame that could be decoded); ConfigError:
+    invalid sampling.
     """
     sampling = Sampling(every, fps, start, end, stream)
     with Video(source, threads=threads, stream=stream) as video:
@@ -544,11 +540,7 @@ def camera_number(name: str) -> int | str:
 
 
 def import_av() -> Any:
-    """Return the module `av`, with FFmpeg's own messages switched off.
-
-    Raises:
-        MissingExtra: PyAV is not installed.
-    """
+    """Return the module `av`, with FFmpeg's own messages switched off. Raises MissingExtra: PyAV is not installed."""
     try:
         import av
     except ImportError:

@@ -81,8 +81,7 @@ class Recorder:
     def write(self, pixels: NDArray[np.uint8], time: float) -> None:
         """Append a frame (H, W, 3) uint8 RGB, resized to the first, at an increasing `time` in seconds in the source.
 
-        Raises:
-            ConfigError: the disk is full.
+        Raises ConfigError: the disk is full.
         """
         import av
 
@@ -101,8 +100,7 @@ class Recorder:
     def close(self) -> None:
         """Finish the file and rename it; without any frame no file is written.
 
-        Raises:
-            ConfigError: the disk is full; the frames so far are in `NAME.part`.
+        Raises ConfigError: the disk is full; the frames so far are in `NAME.part`.
         """
         if self._stream is None:
             self.abandon()

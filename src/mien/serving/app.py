@@ -60,10 +60,8 @@ def from_environment() -> FastAPI:
 def create(settings: Settings | None = None) -> FastAPI:
     """Create the application, by default that of a server for this machine alone.
 
-    Raises:
-        UnknownName: unknown model or detector.
-        WeightsError: a model has no card, or one that does not match.
-        ConfigError: models that cannot be offered.
+    Raises UnknownName: unknown model or detector; WeightsError: a model has no card, or one that does not match; ConfigError:
+    models that cannot be offered.
 
     Example:
         >>> from fastapi.testclient import TestClient

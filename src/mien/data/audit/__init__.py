@@ -33,9 +33,7 @@ def open_splits(
 ) -> dict[str, Dataset]:
     """Return the splits to audit: those of `protocol`, by default the parts named by the files, or `"all"` without parts.
 
-    Raises:
-        DatasetError: the data is missing.
-        UnknownName: unknown dataset or protocol.
+    Raises DatasetError: the data is missing; UnknownName: unknown dataset or protocol.
     """
     known = reader(name)
     as_filed = (name for name, entry in known.protocols.items() if entry.splits is official and not entry.options)

@@ -44,11 +44,9 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
 
     Writes `filtered_{training,validation}_set_annotations.csv` to `out`: a header, then image, valence, arousal, expression and
     twelve action units in the columns of the original; a value that is missing stays −5 or −1. `filter` is `"strict"` (all
-    annotations, as the published systems do), `"valence-arousal"`, `"expression"`, `"action-units"`, or `"none"`.
-
-    Raises:
-        ConfigError: unknown filter, the disk is full, or the folder is not writable.
-        DatasetError: annotation file not found, or unexpected counts in a complete file.
+    annotations, as the published systems do), `"valence-arousal"`, `"expression"`, `"action-units"`, or `"none"`. Raises
+    ConfigError: unknown filter, the disk is full, or the folder is not writable; DatasetError: annotation file not found, or
+    unexpected counts in a complete file.
     """
     known = reader("affwild2")
     if filter not in (filters := known.options["filter"].choices):

@@ -91,10 +91,8 @@ def prepare(
 
     Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`; the summary is also in
     `OUT/manifest.json`. Files of an earlier run with the same settings and data are kept; after an interruption, only the
-    images in progress are repeated.
-
-    Raises:
-        ConfigError: `out` contains another preparation, is locked by another process, or cannot be written.
+    images in progress are repeated. Raises ConfigError: `out` contains another preparation, is locked by another process, or
+    cannot be written.
     """
     with locked_folder(Path(out)):  # Journal and manifest have the same names in every process.
         return _prepare(splits, work, Path(out), format, workers, progress)

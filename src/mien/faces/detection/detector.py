@@ -39,9 +39,7 @@ class Detector:
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of an image (H, W, 3) uint8 RGB, best first.
 
-        Raises:
-            TypeError: the image is not a uint8 array.
-            ValueError: the image has another shape or is empty.
+        Raises TypeError: the image is not a uint8 array; ValueError: the image has another shape or is empty.
         """
         return self._faces(self.search, image)
 

@@ -20,8 +20,7 @@ SMALLEST, SMALLEST_SMALL_FACES = 40, 20  # smallest face in pixels by default, a
 class Dlib:
     """dlib's detector, upsampling the image as often as the smallest face requires.
 
-    Raises:
-        MissingExtra: dlib is not installed.
+    Raises MissingExtra: dlib is not installed.
     """
 
     def __init__(self, *, threshold: float | None, min_size: float, small_faces: bool, threads: int) -> None:
