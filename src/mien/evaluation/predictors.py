@@ -262,19 +262,12 @@ class FunctionPredictor(Predictor):
 
 
 def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None, threads: int = 1) -> Predictor:
-    """Open a model for evaluation.
+    """Open a model for evaluation: a bundled model, card, weight file or run, as for `mien.load`, or one of your own.
 
-    Args:
-        model: name of a bundled model, card, weight file or run, as for `mien.load`; `"peer:NAME=FILE.npz"`; a Python function,
-            or `"module:function"`; or a `Predictor`.
-        output: output of the card; `"auto"`: the head named after the dataset (FER2013's own labels for a model whose `scores`
-            are the labels of many annotators), otherwise `scores`.
-        data: the dataset, for `"auto"`.
-        threads: threads inside one call of the network.
-
-    Raises:
-        ConfigError: a peer without a file, or an output that the card does not have.
-        MienError: the model cannot be opened.
+    Own ones are `"peer:NAME=FILE.npz"`, a Python function, `"module:function"`, or a `Predictor`. The output `"auto"` is the
+    head named after the dataset `data` (FER2013's own labels for a model whose `scores` are the labels of many annotators),
+    otherwise `scores`. `threads` are those inside one call of the network. Raises ConfigError: a peer without a file, or an
+    output that the card does not have; MienError: the model cannot be opened.
     """
     if isinstance(model, Predictor):
         return model

@@ -91,15 +91,10 @@ def crop_matrix(
 ) -> np.ndarray:
     """Return the matrix (…, 2, 3) from an image to a crop in which five landmarks of a face are aligned with a template.
 
-    Args:
-        points: (…, 5, 2) in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
-        template: an entry of `TEMPLATES`.
-        size: side of the crop in pixels; the template's own if None.
-        fit: a key of `FITS`.
-        margin: the crop shows this many times the template's side, about the same center.
-
-    Raises:
-        ValueError: the points coincide or are not finite.
+    The points (…, 5, 2) are in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
+    `template` is an entry of `TEMPLATES`, `size` the side of the crop in pixels, by default the template's own, `fit` a key of
+    `FITS`; the crop shows `margin` times the template's side, about the same center. Raises ValueError: the points coincide or
+    are not finite.
     """
     size = size or template.size
     half = size / 2

@@ -219,17 +219,12 @@ def open_finder(
 ) -> FaceFinder:
     """Open the networks of a face finder.
 
-    Args:
-        detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face crop.
-        mesh: name in `mien.faces.landmarks.MESHES`, or None for no mesh. `"mesh468"` takes a fifth of the time, without irises.
-        retry: whether RetinaFace searches the images that BlazeFace does not settle, upright and rotated; not those of a
-            detector with a `threshold` of the user.
-        max_faces: maximum number of faces per image, the most prominent (size × centrality).
-        threads: threads used inside one network call.
-        options: further options of `open_detector`.
-
-    Raises:
-        ConfigError: an option out of range; other errors as of `open_detector`.
+    `detector` is a name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face
+    crop. `mesh` is a name in `mien.faces.landmarks.MESHES`, or None for no mesh; `"mesh468"` takes a fifth of the time, without
+    irises. With `retry` RetinaFace searches the images that BlazeFace does not settle, upright and rotated; not those of a
+    detector with a `threshold` of the user. At most `max_faces` are found per image, the most prominent (size × centrality).
+    `options` are further ones of `open_detector`. Raises ConfigError: an option out of range; other errors as of
+    `open_detector`.
     """
     if max_faces is not None and max_faces < 1:
         raise ConfigError(f"max_faces must be 1 or more, got {max_faces}", value=max_faces, expected="1 or more, or None")

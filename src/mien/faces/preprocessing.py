@@ -27,10 +27,8 @@ IMAGE = "image"  # name of the image of the whole face among those that a networ
 class Preprocess:
     """Crop, resize, color and value range as one card specifies.
 
-    Args:
-        contract: the card's input contract.
-        crop: the card's crop contract; None if the whole image is fed.
-        regions: name → side of the regions of the face that the network reads besides.
+    `contract` is the card's input contract, `crop` its crop contract, None if the whole image is fed, and `regions` name → side
+    of the regions of the face that the network reads besides.
     """
 
     def __init__(self, contract: Input, crop: Crop | None = None, regions: Mapping[str, int] | None = None) -> None:

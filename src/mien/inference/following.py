@@ -61,12 +61,7 @@ class Seen:
 class Follower:
     """Finds the faces of one video, frame by frame, and gives each its track number. Used by one thread.
 
-    Args:
-        finder: detector and face mesh.
-        detect_every: frames from one detection to the next.
-
-    Raises:
-        ConfigError: `detect_every` is below 1.
+    Faces are detected every `detect_every` frames, otherwise followed. Raises ConfigError: `detect_every` is below 1.
     """
 
     def __init__(self, finder: FaceFinder, detect_every: int = DEFAULTS.detect_every) -> None:
@@ -172,9 +167,7 @@ def _seen(face: FoundFace) -> Seen:
 def appearance(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Return (N, D) appearance vectors of length one: an upright thumbnail of each face without its mean brightness.
 
-    Args:
-        pixels: (H, W, 3) uint8.
-        regions: (N, 4) around their meshes, see `mien.faces.landmarks`.
+    The pixels are (H, W, 3) uint8, the regions (N, 4) around the meshes, see `mien.faces.landmarks`.
     """
     found = np.empty((len(regions), LOOK * LOOK * 3))
     for row, (x, y, side, roll) in zip(found, regions.tolist(), strict=True):

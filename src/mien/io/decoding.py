@@ -90,19 +90,11 @@ _SIGNATURES = [
 
 
 def decode(data: bytes, name: str, max_pixels: int, *, truncated: bool = False) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decode the content of an image file.
+    """Decode the content of an image file: (H, W, 3) contiguous uint8 RGB, upright, and notes such as `"first of 12 frames"`.
 
-    Args:
-        data: the file's bytes.
-        name: name for messages.
-        max_pixels: limit of width × height, checked before any pixel is decoded.
-        truncated: whether to decode as much as there is of a truncated file.
-
-    Returns:
-        (H, W, 3) contiguous uint8 RGB, upright, and notes such as `"first of 12 frames"`.
-
-    Raises:
-        SourceError: not an image, corrupt, truncated, too large, or with values of unknown range.
+    `name` is for messages, `max_pixels` the limit of width × height, checked before any pixel is decoded; with `truncated` as
+    much is decoded as there is of a truncated file. Raises SourceError: not an image, corrupt, truncated, too large, or with
+    values of unknown range.
     """
     try:
         return _decode(data, name, max_pixels)

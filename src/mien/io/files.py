@@ -63,18 +63,12 @@ def write_file(
 def check_output(
     path: str | os.PathLike[str], flag: str, suffixes: Sequence[str], ours: bytes, *, inputs: Iterable[str], overwrite: bool
 ) -> None:
-    """Refuse to replace a file that mien did not write.
+    """Refuse to replace a file that mien did not write; pipes and devices are always accepted.
 
-    Args:
-        path: the output; pipes and devices are always accepted.
-        flag: option of the command line, for messages.
-        suffixes: extensions that it may have: `--csv *.jpg` names a photo of the user's.
-        ours: bytes in the first or last 8 KB of every file of this kind that mien writes.
-        inputs: files that are read, which are never replaced.
-        overwrite: replace other files.
-
-    Raises:
-        ConfigError: wrong extension, an input, or an existing file that mien did not write.
+    `flag` is the option of the command line, for messages; `suffixes` are the extensions that the path may have: `--csv *.jpg`
+    names a photo of the user's; `ours` are bytes in the first or last 8 KB of every file of this kind that mien writes. The
+    `inputs` are files that are read, which are never replaced; other files are with `overwrite`. Raises ConfigError: wrong
+    extension, an input, or an existing file that mien did not write.
     """
     path = Path(path)
     if _is_device(path):

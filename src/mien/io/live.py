@@ -48,16 +48,10 @@ class LiveStream:
     ) -> None:
         """Connect; later interruptions are bridged by reconnecting.
 
-        Args:
-            url: address of the stream.
-            queue: decoded frames to keep; older ones are dropped.
-            patience: seconds without a frame after which reconnecting is given up.
-            timeout: seconds for a connection, and for a frame before it counts as interrupted.
-            allow_private: whether the host may have a private, loopback or other non-public address.
-
-        Raises:
-            SourceError: the first connection fails, or the address is not public.
-            MissingExtra: PyAV is not installed.
+        `queue` decoded frames are kept; older ones are dropped. Reconnecting is given up after `patience` seconds without a
+        frame; `timeout` is that of a connection, and of a frame before it counts as interrupted. `allow_private` is whether the
+        host may have a private, loopback or other non-public address. Raises SourceError: the first connection fails, or the
+        address is not public; MissingExtra: PyAV is not installed.
         """
         self.url, self.name = url, without_secrets(url)
         self.patience, self.timeout = patience, timeout

@@ -193,17 +193,11 @@ class Video:
     """
 
     def __init__(self, source: Any, name: str | None = None, *, threads: int = 1, stream: int | None = None) -> None:
-        """Open a video.
+        """Open a video: a path, the bytes of a file, an open binary file, or the number of a camera.
 
-        Args:
-            source: a path, the bytes of a file, an open binary file, or the number of a camera.
-            name: name for messages.
-            threads: decoder threads; 0 lets FFmpeg choose.
-            stream: number of the video stream, from 0; None for the largest.
-
-        Raises:
-            SourceError: the file or camera does not exist, or contains no video.
-            MissingExtra: PyAV is not installed.
+        `name` is for messages, `stream` the number of the video stream, from 0, by default the largest; 0 `threads` let FFmpeg
+        choose their number. Raises SourceError: the file or camera does not exist, or contains no video; MissingExtra: PyAV is
+        not installed.
         """
         self.name = name or (f"camera {source}" if isinstance(source, int) else _name(source))
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
@@ -327,13 +321,9 @@ class Video:
     def _check_end(self, last: float, shown: float, unseen: float) -> None:
         """Raise if the file is truncated, or its last frames could not be decoded.
 
-        The last frame may be shown for a long time, so a gap at the end alone does not mean truncation: the number of packets
-        or the sizes in the container's header decide.
-
-        Args:
-            last: time of the last frame.
-            shown: its duration in seconds, 0 if unknown.
-            unseen: seconds from the last frame to the last packet.
+        The last frame, at the time `last`, may be `shown` for a long time, so a gap at the end alone does not mean truncation:
+        the number of packets, the seconds `unseen` from the last frame to the last packet, or the sizes in the container's
+        header decide.
         """
         length, rate = self.info.duration, self.info.rate or 25
         gap = max(5 / rate, 0.2)

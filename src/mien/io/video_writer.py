@@ -44,21 +44,12 @@ class Recorder:
         comment: str = "",
         threads: int = 1,
     ) -> None:
-        """Open a video; its size is that of the first frame.
+        """Open a video, `.mp4` or `.mkv` (see `suffix`); its size is that of the first frame.
 
-        Args:
-            path: output, `.mp4` or `.mkv`; see `suffix`.
-            sound: video (path or bytes) whose audio is copied; None for no audio.
-            start: time in the source that is zero in the copy, in seconds.
-            end: time in the source where the audio ends; None for its own end.
-            rate: frames per second, as a hint for the encoder; times are exact in any case.
-            comment: metadata of the file.
-            threads: encoder threads.
-
-        Raises:
-            ConfigError: the file cannot be written.
-            SourceError: `sound` is not a video.
-            MissingExtra: PyAV is not installed.
+        `sound` is a video (path or bytes) whose audio is copied, from `start`, the time in the source that is zero in the copy,
+        to `end`, in seconds. `rate`, frames per second, is a hint for the encoder; times are exact in any case. `comment` is
+        metadata of the file. Raises ConfigError: the file cannot be written; SourceError: `sound` is not a video; MissingExtra:
+        PyAV is not installed.
         """
         av = import_av()
         self.path, self._part = Path(path), Path(f"{os.fspath(path)}.part")
