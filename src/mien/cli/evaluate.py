@@ -115,8 +115,7 @@ def show(report: Report, console: Console) -> None:
         console.print()
         classes = plain_table("class", "n", "precision", "recall", "F1", text=("class",))
         for name, row in figures["per_class"].items():
-            values = (row["precision"], row["recall"]["value"], row["f1"])
-            classes.add_row(name, f"{row['n']:,}", *map(_number, values))
+            classes.add_row(name, f"{row['n']:,}", *map(_number, (row["precision"], row["recall"]["value"], row["f1"])))
         console.print(classes)
 
 

@@ -77,6 +77,15 @@ def light(crops: Sequence[np.ndarray]) -> np.ndarray:
 PEER = "peer:"  # prefix of a table of probabilities: `peer:NAME=FILE.npz`
 
 
+def split_output(model: Any) -> tuple[Any, str]:
+    """Return a model without the output that an `@` adds to its name, and the output; an existing file may have an `@`."""
+    text = str(model)
+    if not isinstance(model, (str, Path)) or text.startswith(PEER) or "@" not in text or Path(text).exists():
+        return model, ""
+    name, _, output = text.rpartition("@")
+    return name, output
+
+
 class StoredPredictor(Predictor):
     """Probabilities of another package for a dataset, in a `.npz` file.
 

@@ -580,11 +580,4 @@ def load(
             max_roll=max_roll,
             threads=threads,
         )
-        return Recognizer(
-            card,
-            runtime,
-            finder,
-            Blendshapes(threads=threads) if blendshapes else None,
-            points=points,
-            fov=fov,
-        )
+        return Recognizer(card, runtime, finder, Blendshapes(threads=threads) if blendshapes else None, points=points, fov=fov)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -92,6 +94,18 @@ def check_output(
             raise ConfigError(message, path=path)
 
 
+def cache_folder(name: str) -> Path | None:
+    """Return the folder `$MIEN_CACHE/NAME`, else `mien/NAME` in the user's cache folder.
+
+    None for a user without a home folder, as in containers that run under a bare user number.
+    """
+    if cache := os.environ.get("MIEN_CACHE"):
+        return Path(cache) / name
+    with suppress(RuntimeError):
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / name
+    return None
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the hexadecimal sha256 of a file."""
     with Path(path).open("rb") as file:
@@ -165,6 +179,13 @@ def _acquire(lock: Path, path: Path, wait: bool) -> int:
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):  # noqa: PTH116
                 return descriptor
         os.close(descriptor)  # The previous holder removed the file between our open and our lock.
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as the text of a csv file; see `LineFeeds`."""
+    text = io.StringIO()
+    csv.writer(LineFeeds(text)).writerows(rows)
+    return text.getvalue()
 
 
 class LineFeeds:

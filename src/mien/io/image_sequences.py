@@ -12,9 +12,8 @@ import numpy as np
 from ..errors import SourceError
 from .decoding import EXTENSIONS, from_pillow, open_image
 from .images import MAX_BYTES, MAX_PIXELS, ReadOptions, name_of, read_bytes, read_image
-from .video import Info, Sampling
+from .video import ALL, Info, Sampling
 
-ALL = Sampling()  # every frame
 Shot = tuple[np.ndarray, tuple[str, ...]]  # pixels and notes of a frame
 SHORTEST = 0.02  # seconds; shorter frames of an animation are shown for 0.1 s, as in browsers
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SourceError, reason
 from .urls import require_public, without_secrets
-from .video import Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
+from .video import ALL, Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt")
 """URL schemes that are always live streams; `http` and `https` are only where a camera is expected."""
@@ -23,8 +23,6 @@ SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt")
 PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,rtmpt,rtp,udp,srt,tcp,tls,http,https,httpproxy,crypto"
 FORMATS = "rtsp,rtp,sdp,flv,mpegts,mpjpeg,mjpeg,live_flv,h264,hevc"
 """FFmpeg's protocols and formats that may be used; playlists, which can refer to other hosts and files, are not among them."""
-
-ALL = Sampling()
 
 
 def is_live(url: str) -> bool:

@@ -99,6 +99,9 @@ class Sampling:
             yield index, time, frame
 
 
+ALL = Sampling()  # every frame
+
+
 @dataclass(frozen=True, slots=True)
 class Info:
     """Properties of a video."""
@@ -225,7 +228,7 @@ class Video:
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
 
-    def frames(self, sampling: Sampling = Sampling()) -> Iterator[VideoFrame]:
+    def frames(self, sampling: Sampling = ALL) -> Iterator[VideoFrame]:
         """Yield the selected frames in display order.
 
         Raises SourceError: after the last frame that could be decoded, if the file is truncated; or no frame is selected.

@@ -77,8 +77,7 @@ def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the outputs of all processes, each (n, …), in the order of the split."""
     whole = {}
     for name, first in parts[0].items():
-        total = sum(len(part[name]) for part in parts)
-        values = np.empty((total, *first.shape[1:]), first.dtype)
+        values = np.empty((sum(len(part[name]) for part in parts), *first.shape[1:]), first.dtype)
         for process, part in enumerate(parts):
             if len(part[name]):  # The shape of an empty part is unknown.
                 values[process :: len(parts)] = part[name]

@@ -1,6 +1,5 @@
 """Annotations of s-Aff-Wild2 reduced to the frames that can be used for training, with the reasons of the others."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError, DatasetError
-from ...io.files import LineFeeds, atomic_write
+from ...io.files import csv_text, write_file
 from ...labels import ACTION_UNITS
 from ..datasets import reader
 from ..datasets.affwild2 import COMPLETE, Annotations, annotation_files, read_annotations
@@ -67,10 +66,9 @@ def _curate(part: str, source: Path, out: Path, which: str, published: int) -> C
         counts = f"the {rows:,} rows of the full file, but {number:,} instead of {COMPLETE[part]:,} are complete"
         raise DatasetError(f"{source} has {counts}; download it again", path=source, value=number, expected=COMPLETE[part])
     target = out / NAMES[part]
-    with atomic_write(target) as copy, copy.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(LineFeeds(file))
-        writer.writerow(["image", "valence", "arousal", "expression", *ACTION_UNITS])
-        writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
+    lines = [["image", "valence", "arousal", "expression", *ACTION_UNITS]]
+    lines += [_row(table, row) for row in np.flatnonzero(kept).tolist()]
+    write_file(target, csv_text(lines), errors="surrogateescape")
     return Curated(part, target.name, rows, number, _reasons(table, kept), len(damage.found), True if full else None)
 
 

@@ -145,8 +145,7 @@ def _difference_rows(comparison: Comparison, names: tuple[str, ...], cells: Mapp
             for metric, one in cells[name, column].differences.items():
                 between = f"{_signed(one.low)} … {_signed(one.high)}"
                 p = "" if one.p is None else f"{one.p:.2g}"
-                pair = f"{name} − {names[0]}"
-                rows.append([pair, column, title_of(metric), _signed(one.value), between, p, one.test])
+                rows.append([f"{name} − {names[0]}", column, title_of(metric), _signed(one.value), between, p, one.test])
     return rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DatasetError
-from ...io.files import LineFeeds, atomic_write, locked
+from ...io.files import csv_text, locked, write_file
 from ..report import Report
 from ..tta import TEN_CROP, views
 
@@ -117,10 +117,7 @@ def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write columns of rows as csv, atomically; missing cells are empty."""
-    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(LineFeeds(file))
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    write_file(path, csv_text([columns, *([_cell(row.get(name)) for name in columns] for row in rows)]))
 
 
 def _cell(value: Any) -> str:
