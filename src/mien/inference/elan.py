@@ -6,8 +6,6 @@ face 1 blink         blinks
 face 1 AU12          where an action unit is active: an estimated intensity, or a trained output, of at least `ACTIVE`
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

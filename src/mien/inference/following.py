@@ -7,8 +7,6 @@ The mesh alone costs a third of detection and mesh, and stays on its face from f
 faces are followed, two of three such searches are quick: without the enlarged views in which BlazeFace finds small faces.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -14,8 +14,6 @@ and action units are omitted, not zero: the 3D landmarks, the eye landmarks, and
 Source: OpenFace 2.2, lib/local/Utilities/src/RecorderCSV.cpp.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -5,8 +5,6 @@
 Faces of several images share one call of the mesh, of the blendshapes and of the classifier.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import time

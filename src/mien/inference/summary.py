@@ -5,8 +5,6 @@ below `OPEN`, for at most `LONGEST` seconds; longer closures are not blinks. Val
 smoothing hides blinks. They last 0.1 to 0.4 s, so videos need 15 frames per second or more.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -10,8 +10,6 @@ Differences from ByteTrack: faces are confirmed by the mesh, so low scores have 
 thumbnail (`appearance` in `mien.inference.following`), not a network's features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -12,8 +12,6 @@
 Global state is unchanged: `PIL.Image.MAX_IMAGE_PIXELS` does not apply, `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is not set.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import io
@@ -298,7 +296,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_from_16_bit(image)).convert("RGB")
+        bits = getattr(image, "tag_v2", {}).get(258)  # BitsPerSample of a TIFF
+        return Image.fromarray(to_8_bit(np.asarray(image), 4095 if bits in (12, (12,)) else 65535)).convert("RGB")
     if image.mode in ("I", "F"):
         return Image.fromarray(_from_32_bit(image, name)).convert("RGB")
     if image.mode == "LAB":
@@ -311,11 +310,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         solid = solid.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> NDArray[np.uint8]:
-    bits = getattr(image, "tag_v2", {}).get(258)  # BitsPerSample of a TIFF
-    return to_8_bit(np.asarray(image), 4095 if bits in (12, (12,)) else 65535)
 
 
 def _from_32_bit(image: Image.Image, name: str) -> NDArray[np.uint8]:

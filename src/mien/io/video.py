@@ -8,8 +8,6 @@ reads network streams.
 Only containers of video data are opened (`CONTAINERS`). Playlists, which can refer to other files and hosts, are refused.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math
