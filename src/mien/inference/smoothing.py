@@ -178,9 +178,9 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
     rest = iter(values[: len(values) - (0 if face.points is None else face.points.size)].tolist())
     box = Box(*islice(rest, 4))
     scores = {label: next(rest) for label in face.scores}
-    mappings = {
-        name: mapping and {key: next(rest) for key in mapping} for name in MAPPINGS for mapping in [getattr(face, name)]
-    }
+    mappings: dict[str, Any] = {name: getattr(face, name) for name in MAPPINGS}
+    for name, mapping in mappings.items():
+        mappings[name] = mapping and {key: next(rest) for key in mapping}
     valence, arousal = (None if np.isnan(value) else value for value in islice(rest, 2))
     pose, gaze, *eyes = ([*islice(rest, len(names))] for names in (POSE, GAZE, EYE, EYE))
     left, right = (None if np.isnan(eye[0]) else EyeGaze(*eye) for eye in eyes)
