@@ -1,7 +1,5 @@
 """`mien predict`: run inference on images and videos, and write the results."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -227,7 +225,7 @@ def _partial(sinks: list[Sink]) -> Iterator[None]:
         raise
 
 
-def _timeline(path: Path, inputs: Sequence[str], *, overwrite: bool) -> Timeline:
+def _timeline(path: Path, inputs: Sequence[str], *, overwrite: bool) -> "Timeline":
     from ..visualization.timeline import Timeline, check_timeline
 
     check_timeline(path, inputs=inputs, overwrite=overwrite)

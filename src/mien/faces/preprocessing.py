@@ -7,8 +7,6 @@ Most networks read one image, `image`. Those that also read regions of the face 
 as `reading.inputs`; the regions are cut from the face at 224 × 224 by `mien.faces.regions.region_crops`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,7 +42,7 @@ class Preprocess:
         self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
 
     @classmethod
-    def of(cls, card: Card) -> Preprocess:
+    def of(cls, card: Card) -> "Preprocess":
         """Return the preprocessing of a classifier's card. Raises WeightsError: the card has no input contract."""
         if card.members:
             return EnsemblePreprocess(card.members)

@@ -64,9 +64,8 @@ class Follower:
 
     def __init__(self, finder: FaceFinder, detect_every: int = DEFAULTS.detect_every) -> None:
         if detect_every < 1:
-            raise ConfigError(
-                f"detect_every must be 1 or more, got {detect_every}; 1 runs face detection in each frame", value=detect_every
-            )
+            message = f"detect_every must be 1 or more, got {detect_every}; 1 runs face detection in each frame"
+            raise ConfigError(message, value=detect_every)
         self.finder, self.detect_every = finder, detect_every
         self.tracker = Tracker()
         self.cut = True

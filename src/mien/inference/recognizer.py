@@ -238,10 +238,8 @@ class Recognizer:
     ) -> tuple[list[Face], list[Predicted]]:
         """Run inference on faces like `describe`, but for the predictions that are known.
 
-        With `one_view`, classifiers that average over the mirror image read the face alone.
-
-        Returns:
-            The faces, and the predictions for each.
+        With `one_view`, classifiers that average over the mirror image read the face alone. The predictions for each face are
+        returned too.
         """
         missing = [index for index, predicted in enumerate(known) if predicted is None]
         crops = [self._crop(pixels, faces[index]) for index in missing]
@@ -439,8 +437,7 @@ class Stream:
     def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
         """Process the next frame of the video; without a time it is `TICK` seconds after the one before.
 
-        Returns:
-            The results that are final: of this frame, or of earlier ones if the smoothing window is centered.
+        The final results are returned: of this frame, or of earlier ones if the smoothing window is centered.
         """
         return self.describe(self.follow(frame))
 
@@ -562,9 +559,8 @@ def load(
         card, runtime = open_model(model, threads)
         if crop is not None:
             if card.members:
-                raise ConfigError(
-                    f"{card.name} is an ensemble, and crop={crop} cannot replace the crops of its members", value=crop
-                )
+                message = f"{card.name} is an ensemble, and crop={crop} cannot replace the crops of its members"
+                raise ConfigError(message, value=crop)
             card = dataclasses.replace(card, crop=Crop(template=crop))
         needed = detector != "whole" or points or blendshapes or bool(card.reading.get("inputs"))
         mesh = "mesh478" if points or blendshapes else "mesh468"

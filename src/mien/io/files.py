@@ -1,7 +1,5 @@
 """Atomic writes, inter-process locks and line endings of csv files."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import importlib
@@ -202,7 +200,7 @@ class LineFeeds:
         'name,faces\n"a\rb.jpg",1\n'
     """
 
-    def __init__(self, file: SupportsWrite[str]) -> None:
+    def __init__(self, file: "SupportsWrite[str]") -> None:
         self.file = file
 
     def write(self, line: str) -> None:

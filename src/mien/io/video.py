@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 
-from ..errors import ConfigError, MissingExtra, SourceError
+from ..errors import ConfigError, MissingExtra, SourceError, reason
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ class VideoFrame:
             decoded = self.convert(self.decoded, width, height)
         except (OSError, ValueError, MemoryError, import_av().error.FFmpegError) as error:
             raise SourceError(
-                f"{self.name}: frame {self.index} cannot be converted to RGB ({_reason(error)}); convert its colors to BT.709",
+                f"{self.name}: frame {self.index} cannot be converted to RGB ({reason(error)}); convert its colors to BT.709",
                 path=self.name,
             ) from error
         upright = decoded.transpose(1, 0, 2) if swapped else decoded
@@ -282,7 +282,7 @@ class Video:
             except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # `_check_end` distinguishes them.
                 return
             except (OSError, MemoryError, av.error.FFmpegError) as error:
-                message = f"{self.name} cannot be read: {_reason(error)}; check that the file is complete and still there"
+                message = f"{self.name} cannot be read: {reason(error)}; check that the file is complete and still there"
                 raise SourceError(message, path=self.name) from error
             if self._packets is not None and packet.size:
                 self._packets += 1
@@ -293,7 +293,7 @@ class Video:
             except (av.error.InvalidDataError, av.error.EOFError):
                 continue
             except (OSError, MemoryError, av.error.FFmpegError) as error:
-                message = f"{self.name} cannot be decoded: {_reason(error)}; convert it to H.264 in MP4"
+                message = f"{self.name} cannot be decoded: {reason(error)}; convert it to H.264 in MP4"
                 raise SourceError(message, path=self.name) from error
             for frame in frames:
                 if not start or self._time(frame, None) >= start - TOLERANCE:
@@ -346,7 +346,8 @@ def choose_stream(container: Any, number: int | None, name: str) -> tuple[Any, t
 
     Raises SourceError: no such stream, or one that cannot be decoded.
     """
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    cover = import_av().stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
         sound = ", only audio" if container.streams.audio else ""
         raise SourceError(f"{name} contains no video{sound}; give another file", path=name)
@@ -487,8 +488,8 @@ def _open(source: Any, name: str) -> Any:
     try:
         return av.open(file, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, MemoryError) as error:
-        reason = "the file is truncated" if _is_complete(source) is False else _reason(error)
-        message = f"{name} cannot be read as a video: {reason}; check that a player plays it"
+        why = "the file is truncated" if _is_complete(source) is False else reason(error)
+        message = f"{name} cannot be read as a video: {why}; check that a player plays it"
         raise SourceError(message, path=name) from error
 
 
@@ -511,7 +512,7 @@ def _open_camera(number: int) -> Any:
     try:
         return av.open(pattern.format(name), format=kind)
     except (av.error.FFmpegError, OSError, MemoryError) as error:
-        message = f"camera {number} cannot be opened: {_reason(error)}; check whether another program uses it"
+        message = f"camera {number} cannot be opened: {reason(error)}; check whether another program uses it"
         raise SourceError(message, value=number) from error
 
 
@@ -538,13 +539,3 @@ def import_av() -> Any:
         raise MissingExtra("av", "video") from None
     av.logging.set_level(None)
     return av
-
-
-def _is_cover(stream: Any) -> bool:
-    import av
-
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]

@@ -119,9 +119,8 @@ def read_with_csv(place: Place) -> Dataset:
     votes, _, usage = read_votes(path)
     row = data.names.astype(np.int64)
     if len(votes) < (row.max(initial=-1) + 1) or (len(votes) != len(row) and not place.damage.found):
-        raise DatasetError(
-            f"{path} has {len(votes)} rows of votes for {len(row)} images; rows are matched, so both must be complete"
-        )
+        message = f"{path} has {len(votes)} rows of votes for {len(row)} images; rows are matched, so both must be complete"
+        raise DatasetError(message)
     part = np.array([part_of(word) for word in usage])
     if len(wrong := np.flatnonzero(part[row] != data.part)):
         first = int(row[wrong[0]])

@@ -171,9 +171,7 @@ def _costs(comparison: Comparison, model: str) -> list[str]:
 
 def _cell(cell: Cell, metric: str) -> str:
     one = cell.values.get(metric)
-    if one is None:
-        return "–"
-    return f"{_percent(one.value)}{_stars(cell, metric)} {_between(one)}"
+    return "–" if one is None else f"{_percent(one.value)}{_stars(cell, metric)} {_between(one)}"
 
 
 def _stars(cell: Cell, metric: str) -> str:
