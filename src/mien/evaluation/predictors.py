@@ -53,11 +53,9 @@ class Predictor(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return its identity as plain values: name, version, digest, output, card."""
-        ...
 
     def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
         """Return the outputs, averaged over the views."""
-        ...
 
 
 def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:

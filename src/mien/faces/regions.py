@@ -11,7 +11,6 @@ from PIL import Image
 from ..registry import lookup
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last two exclusive, as in the slice `image[y0:y1, x0:x1]`
-
 EYES = [*range(17, 27), *range(36, 48)]  # brows and eyes
 NOSE = [*range(27, 36)]
 OUTER_LIP = [*range(48, 60)]

@@ -37,11 +37,9 @@ class Smoother(Protocol):
 
     def push(self, item: Any, result: Result) -> list[tuple[Any, Result]]:
         """Add one result, with an item that belongs to it, and return those that are final."""
-        ...
 
     def close(self) -> list[tuple[Any, Result]]:
         """Return the remaining results."""
-        ...
 
 
 def open_smoother(kind: str, window: float = 0.25, threshold: float = 0.0) -> Smoother:

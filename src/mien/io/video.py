@@ -43,7 +43,6 @@ CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), 
 """Platform → FFmpeg's input format and pattern of a camera's name."""
 
 TOLERANCE = 1e-6  # seconds by which a time stamp may differ from a requested time
-
 LONGEST = 5_000_000  # frames, 55 hours; a larger estimate is a corrupt header, and `list` would allocate memory for it
 JITTER = 0.2  # seconds by which a time stamp may be lower than the one before; a larger step means that the stamps restart
 

@@ -17,7 +17,6 @@ from ..errors import ConfigError, WeightsError, reason
 from .devices import AUTO, CPU, Device, choice
 
 Batch = np.ndarray | Mapping[str, np.ndarray]  # (N, C, H, W) float32; or input name → array for networks with several inputs
-
 Providers = list[tuple[str, dict[str, str]]]  # execution providers with options, in order of preference
 
 ON_CPU = "CPUExecutionProvider"

@@ -27,11 +27,9 @@ class Runtime(Protocol):
     @property
     def outputs(self) -> Sequence[str]:
         """Names of the outputs."""
-        ...
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return every output by name."""
-        ...
 
 
 RUNTIMES: Mapping[str, str] = {

@@ -43,7 +43,6 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 """Media types of the page's files; those of the operating system differ between machines."""
 
 SETTINGS = "MIEN_SERVING"  # environment variable that passes the `Settings` to worker processes
-
 TIDY = 5.0  # seconds between two removals of expired jobs
 
 DOCS_POLICY = POLICY.replace("img-src 'self' blob:", "img-src 'self' blob: data:").replace(

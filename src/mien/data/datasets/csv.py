@@ -37,7 +37,6 @@ SYNONYMS = {
 """Meaning → names of columns, best first; case does not matter."""
 
 NUMBERS = ("valence", "arousal")  # columns of numbers; empty where not annotated
-
 UNLABELED = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "unlabeled", "unlabelled"})
 """Cells of the label column that mean that there is none, in lower case, unless the label set has a class of that name."""
 

@@ -52,11 +52,9 @@ class Work(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return all settings as JSON values."""
-        ...
 
     def open(self) -> Callable[[np.ndarray], Made]:
         """Load models, once per process, and return the function for one image, (H, W, 3) uint8 RGB."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
