@@ -33,7 +33,7 @@ def add_heads(network: nn.Module, sizes: Mapping[str, int], width: int) -> None:
 def feature_width(output: Any, names: Mapping[str, Any]) -> int:
     """Return the length of the feature in the output of a network to which heads with these names are added.
 
-    Raises ConfigError: there is no output `feature`, or a head has the name of an output.
+    Raises ConfigError: the output `feature` is missing, or a head has the name of an output.
     """
     feature = getattr(output, "feature", None)
     if feature is None:
