@@ -156,8 +156,7 @@ class Images:
     @property
     def stored(self) -> bool:
         """Whether all images are known and in files or in memory, so that one may be read before the last one is used."""
-        known = isinstance(self._items, Sequence)
-        return known and all(item.stored for item in self._items if isinstance(item, Clip))
+        return isinstance(self._items, Sequence) and all(item.stored for item in self._items if isinstance(item, Clip))
 
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
@@ -221,10 +220,8 @@ def iter_images(
     kinds = _Kinds(recursive, sampling, animations and sampling is not None, live and sampling is not None, options)
     if isinstance(source, Iterator):
         return Images((item for one in source for item in kinds.expand(one)), options)
-    single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Clip)) or not isinstance(
-        source, Iterable
-    )
-    several = [source] if single else list(source)
+    single = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Clip)
+    several = [source] if isinstance(source, single) or not isinstance(source, Iterable) else list(source)
     if kinds.numbered(several):  # A pattern that the shell expanded.
         several = [Clip(tuple(several), sampling or Sampling(), options, os.path.dirname(several[0]) or ".")]  # noqa: PTH120
     items = [item for one in several for item in kinds.expand(one)]

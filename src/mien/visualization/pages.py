@@ -38,6 +38,16 @@ def data_uri(image: Image.Image | bytes, kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(image).decode()}"
 
 
+def decimal(value: float | None) -> str:
+    """Return a number with three decimals; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent, with one decimal and without the sign; a dash for None."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
 def html_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table with escaped cells, in a box that scrolls."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)

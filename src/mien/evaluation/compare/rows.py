@@ -48,19 +48,16 @@ def row_of(report: Report) -> dict[str, str]:
     model, data = about["model"], about["dataset"]
     row: dict[str, Any] = {
         "model": model["name"],
-        "version": model.get("version"),
-        "output": model.get("output"),
+        **{key: model.get(key) for key in ("version", "output")},
         "dataset": data["name"],
-        "split": data["split"],
-        "protocol": data["protocol"],
+        **{key: data[key] for key in ("split", "protocol")},
         "faces": about["identity"]["faces"],
         "views": TEN_CROP if about["identity"]["views"] == list(map(str, views(TEN_CROP))) else len(about["identity"]["views"]),
         "sha256": (model.get("sha256") or "")[:12],
         "digest": data["digest"][:12],
         "n": figures["counts"]["official"],
         "n_answered": figures["counts"]["answered"],
-        "date": about["environment"]["date"],
-        "commit": about["environment"]["commit"],
+        **{key: about["environment"][key] for key in ("date", "commit")},
     }
     for name in FIGURES:
         one = figures.get("official", {}).get(name) or figures.get("answered", {}).get(name) or {}

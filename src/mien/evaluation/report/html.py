@@ -8,7 +8,7 @@ import numpy as np
 
 from ...cards import ASSETS
 from ...errors import needs
-from ...visualization.pages import data_uri
+from ...visualization.pages import data_uri, decimal, percent
 from .metrics import CUTS, HEADLINE
 from .plots import inline_svg, shown_columns
 
@@ -49,7 +49,7 @@ def page(report: "Report") -> str:
     extra: dict[str, list[Extra]] = {}
     for image in report.extra:
         extra.setdefault(image.section, []).append(image)
-    templates = environment(autoescape=True, figure=_figure, percent=_percent, plain=_plain, image=data_uri)
+    templates = environment(autoescape=True, figure=decimal, percent=percent, plain=_plain, image=data_uri)
     return templates.get_template("report.html").render(
         title=report.title,
         figures=figures,
@@ -98,11 +98,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
