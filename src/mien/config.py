@@ -104,8 +104,7 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
 def convert(hint: Any, value: Any, where: str) -> Any:
     """Return a value as the declared type of a field; `where` names the field in messages.
 
-    Raises:
-        ConfigError: the value has another type, or is outside the declared `Range`.
+    Raises ConfigError: the value has another type, or is outside the declared `Range`.
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:

@@ -123,10 +123,8 @@ TORCH_SIDE = frozenset({"torch", "torchvision", "timm", "safetensors", "captum",
 def needs(extra: str, package: str = "", *, among: Collection[str] = ()) -> Iterator[None]:
     """Report a package that an import of the block lacks, by default by the name of its module, with the extra that has it.
 
-    The error of a module that is not `among` the given ones is unchanged, as that of a module of the user's.
-
-    Raises:
-        MissingExtra: the package is not installed.
+    The error of a module that is not `among` the given ones is unchanged, as that of a module of the user's. Raises
+    MissingExtra: the package is not installed.
     """
     try:
         yield

@@ -40,11 +40,7 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
 
 
 class LazyModule:
-    """A module that is imported when an attribute is first used.
-
-    Args:
-        name: name of the module, such as `"torch"`.
-    """
+    """A module, by name, that is imported when an attribute is first used."""
 
     def __init__(self, name: str) -> None:
         self._name = name

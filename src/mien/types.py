@@ -16,8 +16,7 @@ import numpy as np
 
 from .errors import needs
 
-FACE = 468
-"""Points of the face mesh without irises; the points after them are the irises."""
+FACE = 468  # points of the face mesh without irises; the points after them are the irises
 
 
 class View:
@@ -80,16 +79,13 @@ SCHEMA_VERSION = "2"
 
 Points = Literal["none", "5", "68", "all"]
 Status = Literal["ok", "no face", "unreadable"]
-Group = Literal["expression", "pose", "gaze", "units", "blendshapes", "landmarks68", "mesh"]
-"""A group of columns in tables."""
+Group = Literal["expression", "pose", "gaze", "units", "blendshapes", "landmarks68", "mesh"]  # a group of columns in tables
 GROUPS: tuple[Group, ...] = get_args(Group)
-Layer = Literal["pose", "gaze", "mesh"]
-"""A layer of annotated images."""
+Layer = Literal["pose", "gaze", "mesh"]  # a layer of annotated images
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 _UNITS = ("action_units", "action_units_estimated")
 
-FOV = 63.0
-"""Default vertical field of view in degrees: that of MediaPipe's virtual camera."""
+FOV = 63.0  # default vertical field of view in degrees: that of MediaPipe's virtual camera
 CONTACT = 10.0
 """Angle in degrees between the gaze and the direction to the camera up to which the gaze counts as directed at the camera."""
 

@@ -19,6 +19,8 @@ from surroundings import mien, names_in, refused
 import mien as package
 from mien.data.datasets import cache as caches
 from mien.data.datasets import open_dataset
+from mien.errors import WeightsError
+from mien.io import model_files
 
 pwd = pytest.importorskip("pwd", reason="users are those of POSIX here")
 
@@ -124,6 +126,8 @@ def test_a_user_whom_the_system_does_not_know(tmp_path: Path, monkeypatch: pytes
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert caches.folder() is None
+    with pytest.raises(WeightsError, match=r"no home folder.*MIEN_CACHE"):
+        model_files.folder()
     fer2013_csv(tmp_path)
     assert len(open_dataset("fer2013", tmp_path, "all")) == 31
 

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MienError, needs
+from ..errors import ConfigError, MienError, needs, reason
 from .job import tally
 from .storage import Folder
 from .supervising import Outcome, Supervisor
@@ -56,12 +56,8 @@ def run(
 
     `folder` is on storage that all machines share, `workers` the maximum number of actors, each of which reserves a core for
     each of its threads and, with `gpu`, a GPU or a share of one; None: as many as there is room for. `address` is that of the
-    cluster for `ray.init`, or `LOCAL`.
-
-    Raises:
-        MissingExtra: Ray is not installed.
-        ConfigError: no cluster at the address, or it lacks cores or GPUs for an actor.
-        MienError: an error that concerns all actors: the folder is missing, versions differ.
+    cluster for `ray.init`, or `LOCAL`. Raises MissingExtra: Ray is not installed; ConfigError: no cluster at the address, or it
+    lacks cores or GPUs for an actor; MienError: an error that concerns all actors: the folder is missing, versions differ.
     """
     with _connected(address) as ray:
         room, needs = actors_for(ray.cluster_resources(), workers, threads, gpu=gpu)
@@ -103,9 +99,9 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
     return workers or min(room, number), {"num_cpus": cores, "num_gpus": share}
 
 
-def _no_cluster(address: str, reason: object, more: str = "") -> ConfigError:
+def _no_cluster(address: str, why: str, more: str = "") -> ConfigError:
     advice = f"start one with `ray start --head`, or use --ray {LOCAL}{more}"
-    return ConfigError(f"no Ray cluster at {address!r}: {reason}; {advice}", value=address)
+    return ConfigError(f"no Ray cluster at {address!r}: {why}; {advice}", value=address)
 
 
 @contextlib.contextmanager
@@ -121,15 +117,14 @@ def _connected(address: str) -> Iterator[Any]:
             try:  # Ray would wait minutes for an address without a listener.
                 socket.create_connection((host, int(port)), 10).close()
             except OSError as error:
-                raise _no_cluster(address, error.strerror or error) from error
+                raise _no_cluster(address, reason(error)) from error
         place: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
         try:
             ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             # A wrong token is a failed connection.
             denied = isinstance(error, ConnectionError) or "auth" in str(error).lower()
-            raise _no_cluster(address, reason, f"; if it requires a token, {TOKEN}" if denied else "") from error
+            raise _no_cluster(address, reason(error), f"; if it requires a token, {TOKEN}" if denied else "") from error
     context = ray.data.DataContext.get_current()
     before, context.enable_progress_bars = context.enable_progress_bars, False
     log = logging.getLogger("ray.data")

@@ -24,7 +24,6 @@ JOB, LISTING, SUMMARY, FAILURES, ROWS = "_job.json", "_listing.parquet", "summar
 """Names in the folder of a run. Parquet readers ignore names that begin with an underscore."""
 
 TALLY = b"mien.tally"  # metadata key of a part: counts over its rows as JSON
-
 LEAST, MOST, SHARDS = 64, 4096, 256  # bounds of the default shard size, which aims at `SHARDS` shards
 
 _COLUMNS = pa.schema([

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from ..errors import SourceError
+from ..errors import SourceError, reason
 from ..io import video
 from ..io.images import name_of, no_file, printable
 from ..io.sources import EXTENSIONS, Clip, Frame, iter_images, list_lines, natural
@@ -51,8 +51,7 @@ def _named(one: str, column: str | None) -> Iterator[Item]:
             if isinstance(found, Frame):
                 yield _missing(found.source, str(found.error))
             else:
-                place = str(found.source) if isinstance(found, Clip) else str(found)
-                yield from _file(place, column)
+                yield from _file(str(found.source) if isinstance(found, Clip) else str(found), column)
     except SourceError as error:
         yield _missing(shown(one), str(error))
 
@@ -96,8 +95,7 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
     except FileNotFoundError:
         pass
     except Exception as error:  # Each storage backend raises its own classes: access denied, no such bucket, no route.
-        reason = str(error)[:200] or type(error).__name__
-        message = f"{shown(uri)} cannot be listed: {reason}; check the address and its permissions"
+        message = f"{shown(uri)} cannot be listed: {reason(error)}; check the address and its permissions"
         raise SourceError(message, path=shown(uri)) from error
     if empty:
         raise SourceError(f"{shown(uri)} holds no images, or does not exist; check the path", path=shown(uri))

@@ -294,9 +294,8 @@ class Supervisor:
                 pass
             except TimeoutError:
                 self._end(process)
-                raise MienError(
-                    f"a worker did not load its networks within {PATIENCE:g} seconds; check that its disk responds"
-                ) from None
+                message = f"a worker did not load its networks within {PATIENCE:g} seconds; check that its disk responds"
+                raise MienError(message) from None
             if answer is not None:
                 if "ready" in answer:
                     return process

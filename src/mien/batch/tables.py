@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from ..errors import SourceError
+from ..errors import SourceError, reason
 from .storage import opened, shown
 
 PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image", "picture")
@@ -29,7 +29,7 @@ class Table:
         try:
             self._file = pq.ParquetFile(file)
         except REFUSALS as error:
-            message = f"{name} is not a valid parquet file: {_first_line(error)}; download it again"
+            message = f"{name} is not a valid parquet file: {reason(error)}; download it again"
             raise SourceError(message, path=name) from error
         self.rows: int = self._file.metadata.num_rows
         self._column, self._next, self._values = "", 0, iter(())
@@ -88,7 +88,7 @@ class Table:
                     yield found["bytes"] if isinstance(found, dict) else found
         except REFUSALS as error:
             self._column = ""  # This iterator is exhausted; the next row restarts at its own row group, which may be intact.
-            raise SourceError(f"{self.name} is corrupt: {_first_line(error)}; download it again", path=self.name) from error
+            raise SourceError(f"{self.name} is corrupt: {reason(error)}; download it again", path=self.name) from error
 
     def _group_of(self, row: int) -> tuple[int, int]:
         """Return the row group of a row and the first row of the group."""
@@ -100,7 +100,3 @@ class Table:
             first += count
         message = f"{self.name} has {first} rows, row {row} is missing: it changed after it was listed; start a new run"
         raise SourceError(message, path=self.name, value=row)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -91,10 +91,8 @@ class ShardReader:
         if job is None:
             raise MienError(f"{folder} is missing or empty; all machines must have access to the same folder", path=str(folder))
         if job.mien != VERSION:
-            message = (
-                f"this machine has mien {VERSION}, the run was started with {job.mien}; install the same version everywhere"
-            )
-            raise MienError(message, value=VERSION, expected=job.mien)
+            both = f"this machine has mien {VERSION}, the run was started with {job.mien}"
+            raise MienError(f"{both}; install the same version everywhere", value=VERSION, expected=job.mien)
         self.folder, self.job, self.begin, self.shards = folder, job, begin, Shards(folder)
         self.read = load_model(**job.reading.loading)
         if (found := identity(self.read.card)) != job.model:

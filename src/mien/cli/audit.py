@@ -11,7 +11,7 @@ from ..data.audit import audit as run
 from ..data.audit import clean_protocol, open_splits
 from ..data.audit.page import page
 from ..data.datasets import open_dataset
-from ..io.files import atomic_write, check_output
+from ..io.files import check_output, write_file
 from .options import Source, pairs
 from .terminal import Json, counting, for_programs, side_console, split_table, table_console, write_json
 
@@ -73,8 +73,7 @@ def audit(
         console.print()
         console.print(split_table({name: (part.classes, part.images, part.digest) for name, part in report.splits.items()}))
     if html:
-        with atomic_write(html) as part:
-            part.write_text(page(report, splits if show_images else None), encoding="utf-8", errors="backslashreplace")
+        write_file(html, page(report, splits if show_images else None), errors="backslashreplace")
         side.print(f"wrote {html}")
     if write_clean:
         clean = clean_protocol(splits, workers=threads)

@@ -14,8 +14,7 @@ from .terminal import side_console
 
 
 def curves(
-    *runs: Annotated[Path, Parameter(required=True)],
-    out: Annotated[Path, Parameter(alias="-o", required=True)],
+    *runs: Annotated[Path, Parameter(required=True)], out: Annotated[Path, Parameter(alias="-o", required=True)]
 ) -> None:
     """Plot the learning curves of one or several training runs.
 

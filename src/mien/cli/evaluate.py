@@ -13,6 +13,7 @@ from ..evaluation.compare.rows import write_row
 from ..evaluation.report import Report
 from ..evaluation.report.metrics import HEADLINE
 from ..evaluation.tta import Views
+from ..visualization.pages import decimal
 from .options import Batch, Head, Inference, Limit, Model, Replace, Split, total
 from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
@@ -115,14 +116,9 @@ def show(report: Report, console: Console) -> None:
         console.print()
         classes = plain_table("class", "n", "precision", "recall", "F1", text=("class",))
         for name, row in figures["per_class"].items():
-            values = (row["precision"], row["recall"]["value"], row["f1"])
-            classes.add_row(name, f"{row['n']:,}", *map(_number, values))
+            classes.add_row(name, f"{row['n']:,}", *map(decimal, (row["precision"], row["recall"]["value"], row["f1"])))
         console.print(classes)
 
 
 def _cells(one: dict[str, Any] | None) -> tuple[str, str]:
-    return ("", "") if one is None else (_number(one["value"]), f"{_number(one['low'])} … {_number(one['high'])}")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return ("", "") if one is None else (decimal(one["value"]), f"{decimal(one['low'])} … {decimal(one['high'])}")

@@ -41,9 +41,8 @@ def models(*names: str, json: Json = False) -> None:
     if unknown:
         known = sorted({*known_weights, *MODELS})
         hint = did_you_mean(unknown[0], known, ".")
-        raise UnknownName(
-            f"there are neither weights nor an architecture called {unknown[0]!r}{hint} Known: {', '.join(known)}"
-        )
+        message = f"there are neither weights nor an architecture called {unknown[0]!r}{hint} Known: {', '.join(known)}"
+        raise UnknownName(message)
     weights = [
         {"what": "weights", **card.to_dict(), "name": name, "bytes": _bytes(card)}
         for name in names or known_weights

@@ -2,6 +2,7 @@
 
 # Annotations are not postponed: commands extend these classes in other modules, where their types are resolved.
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,12 +123,10 @@ class Inference:
 def trained_with(model: str) -> dict[str, Any]:
     """Return the training data stated on the card of a model; empty without a readable card."""
     path = Path(model)
-    try:
+    with contextlib.suppress(MienError, OSError, ValueError):
         for place in (path / "best.toml", path if path.suffix == ".toml" else path.with_suffix(".toml")):
             if place.is_file():
                 return dict(cards.read(place).training)
-    except (MienError, OSError, ValueError):
-        pass
     return {}
 
 

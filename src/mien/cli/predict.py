@@ -1,7 +1,5 @@
 """`mien predict`: run inference on images and videos, and write the results."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..errors import ConfigError, SourceError
+from ..errors import ConfigError, SourceError, reason
 from ..inference.baseline import Baseline
 from ..inference.elan import Elan
 from ..inference.openface import OpenFaceFiles
@@ -26,18 +24,7 @@ from ..io.files import check_output
 from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images, list_lines
 from ..types import Result
 from .flags import NO_FLAGS, Draw, Flags, annotated_copies, check_distinct
-from .terminal import (
-    STDIN,
-    File,
-    Json,
-    counted,
-    counting,
-    for_programs,
-    in_flags,
-    note,
-    table_console,
-    write_line,
-)
+from .terminal import STDIN, File, Json, counted, counting, for_programs, in_flags, note, table_console, write_line
 
 if TYPE_CHECKING:
     from ..visualization.timeline import Timeline
@@ -202,8 +189,7 @@ def _listed(name: str) -> list[str]:
         with Path(name).open("rb") as file:
             return list(list_lines(file, name, os.path.dirname(name)))  # noqa: PTH120 - a str
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"the list {name} cannot be read: {reason}", path=name) from error
+        raise SourceError(f"the list {name} cannot be read: {reason(error)}", path=name) from error
 
 
 def csv_table(
@@ -239,7 +225,7 @@ def _partial(sinks: list[Sink]) -> Iterator[None]:
         raise
 
 
-def _timeline(path: Path, inputs: Sequence[str], *, overwrite: bool) -> Timeline:
+def _timeline(path: Path, inputs: Sequence[str], *, overwrite: bool) -> "Timeline":
     from ..visualization.timeline import Timeline, check_timeline
 
     check_timeline(path, inputs=inputs, overwrite=overwrite)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -109,7 +110,7 @@ def serve(
             timeout_graceful_shutdown=int(2 * settings.limits.seconds), timeout_worker_healthcheck=60,
         )  # fmt: skip
         server = uvicorn.Server(config)
-        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal again after its shutdown
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # uvicorn raises the signal again after its shutdown
         if workers == 1:
             server.run(sockets=[listening])
         else:
@@ -117,10 +118,6 @@ def serve(
             Multiprocess(config, sockets=[listening], **older).run()  # pyrefly: ignore
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end(number: int, frame: object) -> None:
-    raise SystemExit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

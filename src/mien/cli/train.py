@@ -1,7 +1,5 @@
 """`mien train`: run a recipe."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -91,7 +89,7 @@ def overrides(fields: Sequence[str], root: Path | None, seed: int | None, device
 
 def train_series(
     recipe: str,
-    config: TrainConfig,
+    config: "TrainConfig",
     changes: Sequence[str],
     out: Path,
     jobs: int,
@@ -156,7 +154,7 @@ class Progress:
         self.metric, self.loss, self.epochs = metric, 0.0, 0
         self.task: TaskID | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,7 +5,6 @@ Several models are shown side by side in one plot, for example with and without 
 classes, 0: touching ones), because a t-SNE may show clusters that the features do not have.
 """
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Mode, found_faces
 from ..errors import ConfigError, DatasetError, needs
-from ..io.files import LineFeeds, write_file
+from ..io.files import csv_text, write_file
 from ..runtime.devices import Device, use
 from ..runtime.open_model import open_model
 from ..visualization.plotting import Figure, new_figure, styled
@@ -142,10 +141,9 @@ def _columns(embedding: Embedding) -> dict[str, np.ndarray]:
 
 
 def _csv(embedding: Embedding) -> bytes:
-    file, columns = io.StringIO(), _columns(embedding)
+    columns = _columns(embedding)
     # Numbers get the shortest decimals that give the same float32.
-    csv.writer(LineFeeds(file)).writerows([list(columns), *zip(*columns.values(), strict=True)])
-    return file.getvalue().encode()
+    return csv_text([columns, *zip(*columns.values(), strict=True)]).encode()
 
 
 def _parquet(embedding: Embedding) -> bytes:

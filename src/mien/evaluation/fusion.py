@@ -27,7 +27,7 @@ from ..runtime.devices import Device, use
 from ..runtime.open_model import open_model
 from ..runtime.pooling import RULES, columns, pooled, selected
 from .predict import predict_all
-from .predictors import CardPredictor, check_fold
+from .predictors import CardPredictor, check_fold, split_output
 
 STEPS = 500  # steps of the fit of weights
 
@@ -151,7 +151,7 @@ def fit_weights(probabilities: Sequence[np.ndarray], label: np.ndarray, rule: st
 
 
 def _opened(model: str | Path, threads: int) -> CardPredictor:
-    name, _, output = str(model).rpartition("@") if "@" in str(model) and not Path(model).exists() else (str(model), "", "")
+    name, output = split_output(model)
     card, runtime = open_model(name, threads)
     return CardPredictor(card, runtime, output or "scores")
 
@@ -181,8 +181,7 @@ def _fitted(
     scores = [selected(table.probabilities[known], columns(classes, table.classes)) for table in tables]
     weights, temperature = fit_weights(scores, truth[known], rule)
     progress(f"fitted on {int(known.sum()):,} images")
-    both = pooled(scores, weights, rule, temperature)
-    value = float((both.argmax(1) == truth[known]).mean())
+    value = float((pooled(scores, weights, rule, temperature).argmax(1) == truth[known]).mean())
     note = "images of the fit"
     row = Measured(dataset=data.name, split=data.split, metric="accuracy", value=round(value, 6), n=int(known.sum()), note=note)
     return np.round(weights, 4), round(temperature, 4), (row,)

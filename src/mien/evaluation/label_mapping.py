@@ -50,5 +50,4 @@ def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
         both = f"the classes of the model ({', '.join(source)}) and of the dataset ({', '.join(target)})"
         message = f"{both} have {f'only {classes[0]}' if classes else 'none'} in common; expected two or more"
         raise ConfigError(f"{message}, name another dataset", value=tuple(source), expected=tuple(target))
-    unknown = tuple(name for name in target if canonical(name) not in classes)
-    return Mapping(tuple(source), classes, unknown)
+    return Mapping(tuple(source), classes, tuple(name for name in target if canonical(name) not in classes))

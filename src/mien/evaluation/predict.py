@@ -37,8 +37,7 @@ def finder_for(
     predictor: Predictor, dataset: Dataset, faces: Mode = "auto", detector: str = "blazeface", *, threads: int = 1
 ) -> FaceFinder:
     """Return the face finder for a model and a dataset. Errors: `face_mode`."""
-    mode = face_mode(predictor, dataset, faces)
-    return FaceFinder(mode, detector, mesh=cuts_regions(predictor), threads=threads)
+    return FaceFinder(face_mode(predictor, dataset, faces), detector, mesh=cuts_regions(predictor), threads=threads)
 
 
 def compared_classes(dataset: Dataset) -> tuple[str, ...]:

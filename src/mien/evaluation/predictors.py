@@ -53,11 +53,9 @@ class Predictor(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return its identity as plain values: name, version, digest, output, card."""
-        ...
 
     def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
         """Return the outputs, averaged over the views."""
-        ...
 
 
 def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:
@@ -75,6 +73,15 @@ def light(crops: Sequence[np.ndarray]) -> np.ndarray:
 
 
 PEER = "peer:"  # prefix of a table of probabilities: `peer:NAME=FILE.npz`
+
+
+def split_output(model: Any) -> tuple[Any, str]:
+    """Return a model without the output that an `@` adds to its name, and the output; an existing file may have an `@`."""
+    text = str(model)
+    if not isinstance(model, (str, Path)) or text.startswith(PEER) or "@" not in text or Path(text).exists():
+        return model, ""
+    name, _, output = text.rpartition("@")
+    return name, output
 
 
 class StoredPredictor(Predictor):
@@ -262,19 +269,12 @@ class FunctionPredictor(Predictor):
 
 
 def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None, threads: int = 1) -> Predictor:
-    """Open a model for evaluation.
+    """Open a model for evaluation: a bundled model, card, weight file or run, as for `mien.load`, or one of your own.
 
-    Args:
-        model: name of a bundled model, card, weight file or run, as for `mien.load`; `"peer:NAME=FILE.npz"`; a Python function,
-            or `"module:function"`; or a `Predictor`.
-        output: output of the card; `"auto"`: the head named after the dataset (FER2013's own labels for a model whose `scores`
-            are the labels of many annotators), otherwise `scores`.
-        data: the dataset, for `"auto"`.
-        threads: threads inside one call of the network.
-
-    Raises:
-        ConfigError: a peer without a file, or an output that the card does not have.
-        MienError: the model cannot be opened.
+    Own ones are `"peer:NAME=FILE.npz"`, a Python function, `"module:function"`, or a `Predictor`. The output `"auto"` is the
+    head named after the dataset `data` (FER2013's own labels for a model whose `scores` are the labels of many annotators),
+    otherwise `scores`. `threads` are those inside one call of the network. Raises ConfigError: a peer without a file, or an
+    output that the card does not have; MienError: the model cannot be opened.
     """
     if isinstance(model, Predictor):
         return model

@@ -8,9 +8,7 @@ original images, so that the effect on the detector is not included. Only corrup
 the face again; a face that is not found then counts as wrong.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from .. import metrics
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face, FaceFinder, Mode, labeled_faces
 from ..errors import ConfigError
-from ..io.files import LineFeeds, write_file
+from ..io.files import csv_text, write_file
 from ..runtime.devices import Device, use
 from ..visualization.plotting import BLUE, RED, Figure, new_figure, styled
 from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
@@ -71,16 +69,13 @@ class Robustness:
     def csv(self) -> str:
         """Return the rows as a table with a header."""
         names = [field.name for field in dataclasses.fields(Row)]
-        rows = [Row("original", "", self.accuracy, 0, 0, 0, 1, 0), *self.rows]
-        cells = [[value if isinstance(value, str) else f"{value:.4f}" for value in dataclasses.astuple(row)] for row in rows]
+        shown = [Row("original", "", self.accuracy, 0, 0, 0, 1, 0), *self.rows]
+        cells = [[value if isinstance(value, str) else f"{value:.4f}" for value in dataclasses.astuple(row)] for row in shown]
         shifts = {"tight to loose": self.tight_to_loose, "tight to loose photograph": self.tight_to_loose_photograph}
         blank = [""] * (len(names) - 2)
         cells += [[name, *blank, f"{moved:.4f}"] for name, moved in shifts.items() if moved is not None]
-        text = io.StringIO()
-        writer = csv.writer(LineFeeds(text))
-        writer.writerow(["model", "output", "data", "faces", *names])
-        writer.writerows([self.model, self.output, self.data, self.faces, *row] for row in cells)
-        return text.getvalue()
+        rows = [[self.model, self.output, self.data, self.faces, *row] for row in cells]
+        return csv_text([["model", "output", "data", "faces", *names], *rows])
 
     def save(self, path: str | Path) -> Path:
         """Write the rows as csv, atomically; raises ConfigError if that fails."""
@@ -104,8 +99,7 @@ class Robustness:
                     numbers.text(column, place, text, va="center", ha="right", fontsize=8)
             numbers.set_xlim(0.1, 3.1)
             numbers.axis("off")
-            names = [f"{row.name} ({row.strength})" for row in self.rows]
-            axes.set_yticks(range(len(self.rows)), names, fontsize=8)
+            axes.set_yticks(range(len(self.rows)), [f"{row.name} ({row.strength})" for row in self.rows], fontsize=8)
             axes.set_ylim(len(self.rows) - 0.5, -1.4)
             axes.set_xlabel(f"change of the accuracy in points, from {100 * self.accuracy:.1f} % of {self.faces:,} faces")
             axes.set_title(f"{self.model} on {self.data}", loc="left")
@@ -193,8 +187,7 @@ def _shown(face: Face, degrade: Degradation | None, seed: int, find: FaceFinder)
 
 
 def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray | None) -> Row:
-    there = ~np.isnan(after).any(1)
-    predicted = np.where(there, np.nan_to_num(after).argmax(1), -1)
+    predicted = np.where(~np.isnan(after).any(1), np.nan_to_num(after).argmax(1), -1)
     right = np.stack([before.argmax(1) == label, predicted == label, np.ones(len(label))], 1)
     change, (low, high), _ = metrics.paired_bootstrap(right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster)
     same = float((before.argmax(1) == predicted).mean())

@@ -1,5 +1,6 @@
 """`evaluation.json`: model, dataset, environment and identity of an evaluation."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -54,11 +55,9 @@ def memory_mb() -> float | None:
     On Linux `ru_maxrss` includes the parent's memory before exec, so a small program started by a large one would be reported
     as large; `VmHWM` starts with the program.
     """
-    try:
+    with contextlib.suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
-    except (OSError, ValueError, IndexError):
-        pass
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -14,8 +14,7 @@ TEN_CROP = "ten-crop"
 WINDOW = 44 / 48  # side of the crops of `TEN_CROP`, as a fraction of the side of the image: 44 of FER2013's 48 pixels
 PLACES = {(0.0, 0.0): "top left", (0.0, 1.0): "top right", (1.0, 0.0): "bottom left", (1.0, 1.0): "bottom right"}
 
-Views = int | Literal["ten-crop"]
-"""Number of views, or the name of a set of them."""
+Views = int | Literal["ten-crop"]  # number of views, or the name of a set of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,7 @@ def explain_face(
     read: Recognizer, image: DecodedImage, face: Face, method: str = AUTO, target: str | None = None, layers: Sequence[str] = ()
 ) -> Explanation:
     """Explain a face of a result; arguments as for `explain`."""
-    whole = read.finder.detector is None
-    seen = see(read.preprocess, image.pixels, face.points, whole=whole)
+    seen = see(read.preprocess, image.pixels, face.points, whole=read.finder.detector is None)
     return explain_seen(read, seen, method, target, source=image.source, box=face.box, layers=layers)
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ..cards import Card, Measured
+from ..cards import Card
 from ..io.files import write_file
 from ..io.model_files import FILE
 
@@ -44,9 +44,5 @@ def readme(card: Card, repository: str) -> str:
         repository=repository,
         license=card.license.lower() if simple else "other",
         measured=[one for one in card.measured if one.split == "test"],
-        title=_title,
+        title=lambda one: f"{one.metric} ({one.note})" if one.note else one.metric,
     )
-
-
-def _title(one: Measured) -> str:
-    return f"{one.metric} ({one.note})" if one.note else one.metric

@@ -30,8 +30,7 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 """Action unit → why it cannot be estimated. The maxima are over 1,644 news portraits."""
 
-UNITS = tuple(sorted({*SIDED, *CENTRAL, "AU25"}, key=lambda name: int(name[2:])))
-"""The action units that are estimated."""
+UNITS = tuple(sorted({*SIDED, *CENTRAL, "AU25"}, key=lambda name: int(name[2:])))  # the action units that are estimated
 COLUMNS = tuple(name for unit in UNITS for name in (unit, *([f"{unit}_left", f"{unit}_right"] if unit in SIDED else [])))
 """The keys of `estimate`, in order."""
 

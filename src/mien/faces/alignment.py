@@ -18,14 +18,12 @@ from PIL import Image
 from ..types import View
 
 Interpolation = Literal["bilinear", "nearest"]
-Matrix = tuple[float, float, float, float, float, float]
-"""Rows of a (2, 3) matrix from crop to image."""
+Matrix = tuple[float, float, float, float, float, float]  # rows of a (2, 3) matrix from crop to image
 
 WIDE, BLOCK = 128, 64
 """Side of a crop from which `_bilinear` is faster than Pillow, and the rows that it computes at once to stay in the cache."""
 
-COMPLEX = np.array([1, 1j])
-"""Factors that make a complex number of x and y."""
+COMPLEX = np.array([1, 1j])  # factors that make a complex number of x and y
 
 FITS: Mapping[str, View] = {"five": View(0, 1, 2, 3, 4), "eyes-mouth": View(0, 1, (3, 4))}
 """Landmarks that are fitted to the template: all five, or the eyes and the middle of the mouth."""
@@ -35,23 +33,18 @@ FITS: Mapping[str, View] = {"five": View(0, 1, 2, 3, 4), "eyes-mouth": View(0, 1
 class Template:
     """Positions of the five landmarks in a square crop."""
 
-    name: str
-    """Its key in `TEMPLATES`."""
-    size: int
-    """Side in pixels of the crop that the positions refer to."""
+    name: str  # its key in `TEMPLATES`
+    size: int  # side in pixels of the crop that the positions refer to
     poses: np.ndarray
     """(P, 5, 2) left eye, right eye, nose tip, left and right mouth corner; of several poses the best fitting one is used."""
-    reverse: bool = False
-    """The fit minimizes distances in the image instead of in the crop (see `reverse_similarity`)."""
+    reverse: bool = False  # the fit minimizes distances in the image instead of in the crop (see `reverse_similarity`)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the similarity transform, without reflection, that maps `source` closest to `target` in least squares.
 
-    Both are (…, K, 2) points, K ≥ 2; the matrix M (…, 2, 3) has the least Σ‖M·source − target‖².
-
-    Raises:
-        ValueError: the points of one source coincide, or are not finite.
+    Both are (…, K, 2) points, K ≥ 2; the matrix M (…, 2, 3) has the least Σ‖M·source − target‖². Raises ValueError: the points
+    of one source coincide, or are not finite.
 
     Example:
         >>> similarity([[0, 0], [1, 0]], [[5, 5], [5, 7]]).tolist()
@@ -98,15 +91,10 @@ def crop_matrix(
 ) -> np.ndarray:
     """Return the matrix (…, 2, 3) from an image to a crop in which five landmarks of a face are aligned with a template.
 
-    Args:
-        points: (…, 5, 2) in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
-        template: an entry of `TEMPLATES`.
-        size: side of the crop in pixels; the template's own if None.
-        fit: a key of `FITS`.
-        margin: the crop shows this many times the template's side, about the same center.
-
-    Raises:
-        ValueError: the points coincide or are not finite.
+    The points (…, 5, 2) are in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
+    `template` is an entry of `TEMPLATES`, `size` the side of the crop in pixels, by default the template's own, `fit` a key of
+    `FITS`; the crop shows `margin` times the template's side, about the same center. Raises ValueError: the points coincide or
+    are not finite.
     """
     size = size or template.size
     half = size / 2
@@ -153,10 +141,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, antialias: bool = 
 
     The matrix (2, 3) is from image to crop. Antialiasing averages image pixels first where a crop pixel covers two or more.
     Without it they are skipped, as by OpenCV, and the crop is within one gray level of OpenCV's, half a level darker on average
-    since Pillow truncates. `gray` gives ITU-R 601 luma.
-
-    Raises:
-        ValueError: the matrix has no inverse.
+    since Pillow truncates. `gray` gives ITU-R 601 luma. Raises ValueError: the matrix has no inverse.
     """
     # Plain Python numbers: a dozen numpy calls on four values each would take longer than a small crop.
     a, b, x, c, d, y = given = np.asarray(matrix, np.float64).ravel().tolist()

@@ -29,18 +29,15 @@ from .detection.detector import UPRIGHT, merged, prominence, rotated
 from .detection.resize import fit
 from .landmarks import FITTING, PRESENCE, Landmarker, eye_roll, region_crops
 
-Detect = Callable[[np.ndarray], Detections]
-"""(H, W, 3) uint8 RGB → `Detections`."""
+Detect = Callable[[np.ndarray], Detections]  # (H, W, 3) uint8 RGB → `Detections`
 
 RETRYING = ("blazeface", "retinaface")
 """Detectors whose unsettled images are searched by RetinaFace too. Others stay what their users chose."""
 SURE = 0.8
 """Detection score from which a face settles an image. BlazeFace gives upright portraits with room around them 0.80 or more, and
 inverted ones that it takes for upright 0.76 or less."""
-LARGE = 0.2
-"""Share of the image's longer side from which a face settles an image."""
-ORIENTATION_SIDE = 320
-"""Longer side in pixels of the copy on which the orientation of faces is decided."""
+LARGE = 0.2  # share of the image's longer side from which a face settles an image
+ORIENTATION_SIDE = 320  # longer side in pixels of the copy on which the orientation of faces is decided
 CLEAR = 0.997
 """Score of RetinaFace below which an image is searched on its sides too: four of five upright portraits have more, hardly any
 of those rotated by 90°."""
@@ -49,28 +46,20 @@ CONFIRMED = 0.9
 SURELY_A_FACE = 0.95
 """Score of RetinaFace from which the usual presence of the mesh suffices where nothing else was found, for profiles and tight
 crops. Images without a face reach 0.88."""
-CROP = 192
-"""Side in pixels of the crop in which a followed face is verified."""
-SAME_FACE = 0.5
-"""Share of the smaller box from which two detections are one face."""
+CROP = 192  # side in pixels of the crop in which a followed face is verified
+SAME_FACE = 0.5  # share of the smaller box from which two detections are one face
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundFace:
     """One face in an image."""
 
-    box: np.ndarray
-    """(4,) float32: left, top, right, bottom in pixels."""
-    score: float
-    """Detection score."""
-    points: np.ndarray | None = None
-    """(P, 3) float32 mesh points in pixels; None without a mesh."""
-    presence: float = 1.0
-    """Probability that the mesh shows a face, 0 … 1; 1 without a mesh."""
-    keypoints: np.ndarray | None = None
-    """(K, 2) float32: the detector's own keypoints; None where it has none."""
-    agreed: bool = True
-    """False if the second detector searched the image and did not find this face."""
+    box: np.ndarray  # (4,) float32: left, top, right, bottom in pixels
+    score: float  # detection score
+    points: np.ndarray | None = None  # (P, 3) float32 mesh points in pixels; None without a mesh
+    presence: float = 1.0  # probability that the mesh shows a face, 0 … 1; 1 without a mesh
+    keypoints: np.ndarray | None = None  # (K, 2) float32: the detector's own keypoints; None where it has none
+    agreed: bool = True  # false if the second detector searched the image and did not find this face
 
     @property
     def roll(self) -> float:
@@ -108,14 +97,11 @@ class FaceFinder:
         [[]]
     """
 
-    detector: Detect | None
-    """Finds boxes; None where each image is one face crop."""
-    landmarker: Landmarker | None = None
-    """The face mesh; None skips it and the confirmation."""
+    detector: Detect | None  # finds boxes; None where each image is one face crop
+    landmarker: Landmarker | None = None  # the face mesh; None skips it and the confirmation
     second: Detect | None = field(default=None, kw_only=True)
     """RetinaFace, for images that the detector does not settle; None skips further attempts."""
-    min_size: float = field(default=0, kw_only=True)
-    """Minimum of a box's longer side in pixels that the second detector finds."""
+    min_size: float = field(default=0, kw_only=True)  # minimum of a box's longer side in pixels that the second detector finds
     max_faces: int | None = field(default=None, kw_only=True)
     """Maximum number of faces per image, the most prominent; None for all."""
 
@@ -233,17 +219,12 @@ def open_finder(
 ) -> FaceFinder:
     """Open the networks of a face finder.
 
-    Args:
-        detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face crop.
-        mesh: name in `mien.faces.landmarks.MESHES`, or None for no mesh. `"mesh468"` takes a fifth of the time, without irises.
-        retry: whether RetinaFace searches the images that BlazeFace does not settle, upright and rotated; not those of a
-            detector with a `threshold` of the user.
-        max_faces: maximum number of faces per image, the most prominent (size × centrality).
-        threads: threads used inside one network call.
-        options: further options of `open_detector`.
-
-    Raises:
-        ConfigError: an option out of range; other errors as of `open_detector`.
+    `detector` is a name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face
+    crop. `mesh` is a name in `mien.faces.landmarks.MESHES`, or None for no mesh; `"mesh468"` takes a fifth of the time, without
+    irises. With `retry` RetinaFace searches the images that BlazeFace does not settle, upright and rotated; not those of a
+    detector with a `threshold` of the user. At most `max_faces` are found per image, the most prominent (size × centrality).
+    `options` are further ones of `open_detector`. Raises ConfigError: an option out of range; other errors as of
+    `open_detector`.
     """
     if max_faces is not None and max_faces < 1:
         raise ConfigError(f"max_faces must be 1 or more, got {max_faces}", value=max_faces, expected="1 or more, or None")

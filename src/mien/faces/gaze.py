@@ -18,16 +18,12 @@ from .pose import MetricFaces, canonical_face
 Vector = list[float]
 
 # Outer corner, inner corner, upper lid, lower lid, center of the iris.
-LEFT = (263, 362, 386, 374, 473)
-"""The person's left eye, on the right of the image."""
-RIGHT = (33, 133, 159, 145, 468)
-"""The person's right eye."""
+LEFT = (263, 362, 386, 374, 473)  # the person's left eye, on the right of the image
+RIGHT = (33, 133, 159, 145, 468)  # the person's right eye
 LIDS, IRISES = [*RIGHT[:4], *LEFT[:4]], [RIGHT[4], LEFT[4]]
 
-RADIUS = 1.2
-"""Radius of the eyeball in cm, in a canonical face."""
-OUTWARD, UP = 0.075, 0.190
-"""Position of the iris at rest relative to the canonical face, in cm."""
+RADIUS = 1.2  # radius of the eyeball in cm, in a canonical face
+OUTWARD, UP = 0.075, 0.190  # position of the iris at rest relative to the canonical face, in cm
 SHIFT = 0.015
 """Systematic error of the mesh network: shift of both irises to the person's left, in cm; also of a mirrored image."""
 CLOSED = 0.12

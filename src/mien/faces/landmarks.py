@@ -32,8 +32,7 @@ converged positions as after a first pass of their own (0.7 against 0.4 % of the
 FITTING = ("blazeface",)
 """Detectors whose boxes the mesh was made for. If only alignment is needed, one pass suffices: eyes, nose and mouth are 3.1 %
 of the interocular distance from where three passes of the large mesh converge, after two passes 3.0 %."""
-PRESENCE = 0.5
-"""Mesh presence below which a region shows no face."""
+PRESENCE = 0.5  # mesh presence below which a region shows no face
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,8 +42,7 @@ class Landmarks:
     points: np.ndarray
     """(N, 468 or 478, 3) float32: x and y in image pixels (pixel centers at whole numbers), z in the same unit, smaller is
     nearer; its zero is near the middle of the head. Views: `mien.types`."""
-    presence: np.ndarray
-    """(N,) float32, 0 … 1: probability that the region shows a face."""
+    presence: np.ndarray  # (N,) float32, 0 … 1: probability that the region shows a face
 
     def __len__(self) -> int:
         return len(self.points)
@@ -170,8 +168,7 @@ class Blendshapes:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return (N, 52) float32 activations, 0 … 1, named by `BLENDSHAPES`, for meshes (N, 478, 2 or 3).
 
-        Raises:
-            ValueError: the meshes have no iris landmarks.
+        Raises ValueError: the meshes have no iris landmarks.
         """
         if points.shape[-2] != 478:
             raise ValueError(f"blendshapes need the 478-point mesh, not {points.shape[-2]} points")

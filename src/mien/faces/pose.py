@@ -43,16 +43,11 @@ def _basis() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
 class MetricFaces:
     """N faces in camera coordinates, in cm: x to the right of the image, y up, z from the scene towards the camera."""
 
-    rotation: np.ndarray
-    """(N, 3, 3) from the canonical face to the camera."""
-    translation: np.ndarray
-    """(N, 3) of the canonical face's origin."""
-    rays: np.ndarray
-    """(N, P, 3) directions from the camera to the landmarks, with z = −1."""
-    depth: np.ndarray
-    """(N, P) distance of the landmarks from the camera, along its axis."""
-    fov: float
-    """Vertical field of view of the camera in degrees."""
+    rotation: np.ndarray  # (N, 3, 3) from the canonical face to the camera
+    translation: np.ndarray  # (N, 3) of the canonical face's origin
+    rays: np.ndarray  # (N, P, 3) directions from the camera to the landmarks, with z = −1
+    depth: np.ndarray  # (N, P) distance of the landmarks from the camera, along its axis
+    fov: float  # vertical field of view of the camera in degrees
 
     def in_head(self, landmarks: list[int]) -> np.ndarray:
         """Return (N, K, 3) landmarks in the coordinates of the canonical face."""

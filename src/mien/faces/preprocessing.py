@@ -7,8 +7,6 @@ Most networks read one image, `image`. Those that also read regions of the face 
 as `reading.inputs`; the regions are cut from the face at 224 × 224 by `mien.faces.regions.region_crops`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,17 +19,14 @@ from ..types import points5, points68
 from .alignment import TEMPLATES, apply, crop_matrix, dlib_chip_matrix, warp
 from .regions import SIDE, region_crops
 
-IMAGE = "image"
-"""Name of the image of the whole face among those that a network reads."""
+IMAGE = "image"  # name of the image of the whole face among those that a network reads
 
 
 class Preprocess:
     """Crop, resize, color and value range as one card specifies.
 
-    Args:
-        contract: the card's input contract.
-        crop: the card's crop contract; None if the whole image is fed.
-        regions: name → side of the regions of the face that the network reads besides.
+    `contract` is the card's input contract, `crop` its crop contract, None if the whole image is fed, and `regions` name → side
+    of the regions of the face that the network reads besides.
     """
 
     def __init__(self, contract: Input, crop: Crop | None = None, regions: Mapping[str, int] | None = None) -> None:
@@ -47,7 +42,7 @@ class Preprocess:
         self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
 
     @classmethod
-    def of(cls, card: Card) -> Preprocess:
+    def of(cls, card: Card) -> "Preprocess":
         """Return the preprocessing of a classifier's card. Raises WeightsError: the card has no input contract."""
         if card.members:
             return EnsemblePreprocess(card.members)
@@ -64,10 +59,7 @@ class Preprocess:
     def matrix(self, mesh: np.ndarray, size: int | None = None) -> np.ndarray:
         """Return the (2, 3) matrix from a photograph to the crop of a face, `size` pixels wide or as the card specifies.
 
-        The mesh (P, 2 or 3) is in pixels of the photograph.
-
-        Raises:
-            WeightsError: the card lacks a crop.
+        The mesh (P, 2 or 3) is in pixels of the photograph. Raises WeightsError: the card lacks a crop.
         """
         size = size or self.size[0]
         if self.crop is not None and self._template is not None:

@@ -15,8 +15,7 @@ from ..types import FACE, Pose
 from .alignment import crop_square, square_matrix
 from .finder import FoundFace
 
-TRUSTED = 0.4
-"""Quality from which a prediction may be certain."""
+TRUSTED = 0.4  # quality from which a prediction may be certain
 SIZE = (14.0, 26.0)
 """Longer side of the mesh in pixels: useless, good. Accuracy drops by 1 point at 22 pixels and by 15 at 15 pixels."""
 SHARPNESS = (0.12, 0.32)
@@ -24,16 +23,11 @@ SHARPNESS = (0.12, 0.32)
 FLAT = (0.62, 0.45)
 """Flat share of the face, see `texture`: useless, good. Photographs have at most 0.28, drawings and logos mostly 0.64 or more;
 portraits that are half white by overexposure are in between."""
-TURN = (75.0, 45.0)
-"""Yaw or pitch in degrees: useless, good."""
-ROLL = (110.0, 60.0)
-"""In-plane rotation in degrees: useless, good. Upside-down detections are often false."""
-PRESENCE = (0.5, 0.95)
-"""Presence of the mesh: useless, good."""
-DOUBTED = 0.3
-"""Factor of a face that only one of two detectors finds."""
-SIDE = 48
-"""Side in pixels of the upright crop whose texture is measured."""
+TURN = (75.0, 45.0)  # yaw or pitch in degrees: useless, good
+ROLL = (110.0, 60.0)  # in-plane rotation in degrees: useless, good. Upside-down detections are often false.
+PRESENCE = (0.5, 0.95)  # presence of the mesh: useless, good
+DOUBTED = 0.3  # factor of a face that only one of two detectors finds
+SIDE = 48  # side in pixels of the upright crop whose texture is measured
 
 
 def face_quality(image: np.ndarray, face: FoundFace, pose: Pose | None = None) -> float | None:

@@ -10,20 +10,14 @@ from PIL import Image
 
 from ..registry import lookup
 
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels, the last two exclusive, as in the slice `image[y0:y1, x0:x1]`."""
-
-EYES = [*range(17, 27), *range(36, 48)]
-"""Brows and eyes."""
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last two exclusive, as in the slice `image[y0:y1, x0:x1]`
+EYES = [*range(17, 27), *range(36, 48)]  # brows and eyes
 NOSE = [*range(27, 36)]
 OUTER_LIP = [*range(48, 60)]
 MOUTH = [*range(48, 68)]
 
-SIDE = 224
-"""Side of an aligned face; the formulas of `global_roi_boxes` are in its pixels."""
-
-SMALLEST = 4
-"""Minimum side of a region in pixels; a smaller one counts as missing."""
+SIDE = 224  # side of an aligned face; the formulas of `global_roi_boxes` are in its pixels
+SMALLEST = 4  # minimum side of a region in pixels; a smaller one counts as missing
 
 
 def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
@@ -80,10 +74,7 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
     """Crop regions of an aligned face (H, W) or (H, W, 3) uint8 as inputs of the Global-ROI Net.
 
     The face is resized to 224 × 224, cropped by `global_roi_boxes`, and each crop is resized bilinearly to its side in `sizes`.
-    Without landmarks (68, 2), or where a region is missing, the mean boxes are used.
-
-    Raises:
-        UnknownName: unknown region.
+    Without landmarks (68, 2), or where a region is missing, the mean boxes are used. Raises UnknownName: unknown region.
 
     Example:
         >>> crops = region_crops(np.zeros((48, 48), np.uint8), None, {"eye": 90, "mouth": 60})

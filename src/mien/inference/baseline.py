@@ -8,8 +8,6 @@ Differences are −1 … 1. OpenFace's "dynamic" models do the same for action u
 their faces is known: by N seconds, or to the end of the video.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections import deque
@@ -25,10 +23,8 @@ from ..types import Face, Result
 if TYPE_CHECKING:
     from .recognizer import Recognizer
 
-FIELDS = ("blendshapes", "action_units_estimated")
-"""Fields of a face from which the baseline is subtracted."""
-Neutral = Mapping[str, Mapping[str, float]]
-"""Field → name → value."""
+FIELDS = ("blendshapes", "action_units_estimated")  # fields of a face from which the baseline is subtracted
+Neutral = Mapping[str, Mapping[str, float]]  # field → name → value
 
 
 class Baseline:
@@ -42,7 +38,7 @@ class Baseline:
         ...     assert -1 <= result.faces[0].blendshapes["mouthSmileLeft"] <= 1
     """
 
-    def __init__(self, kind: str | None, read: Recognizer) -> None:
+    def __init__(self, kind: str | None, read: "Recognizer") -> None:
         """Parse a kind of baseline; for a file, run inference on it. None disables it.
 
         Raises ConfigError for an unknown kind, or a file without a face or without blendshapes; SourceError if it cannot be
@@ -104,7 +100,7 @@ class Baseline:
         return dataclasses.replace(result, faces=faces, notes=(*result.notes, self.note) if faces else result.notes)
 
 
-def subtract(results: Iterable[Result], kind: str, read: Recognizer) -> Iterator[Result]:
+def subtract(results: Iterable[Result], kind: str, read: "Recognizer") -> Iterator[Result]:
     """Yield results with the baseline subtracted; see `Baseline`."""
     baseline = Baseline(kind, read)
     for result in results:
@@ -129,7 +125,7 @@ def _median(faces: list[Face], name: str) -> dict[str, float]:
     return dict(zip(found[0], middle.tolist(), strict=True))
 
 
-def _neutral(path: str, read: Recognizer) -> Neutral:
+def _neutral(path: str, read: "Recognizer") -> Neutral:
     faces = read(path).faces
     if not faces or faces[0].blendshapes is None:
         what = "blendshapes are turned off" if faces else "no face found"

@@ -6,8 +6,6 @@ face 1 blink         blinks
 face 1 AU12          where an action unit is active: an estimated intensity, or a trained output, of at least `ACTIVE`
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,8 @@ from ..io.files import atomic_write
 from ..types import Face, Result
 from .summary import Summary
 
-ACTIVE = 0.5
-"""Intensity or probability from which an action unit is active."""
-GAP = 0.2
-"""Seconds without a value that an interval bridges."""
+ACTIVE = 0.5  # intensity or probability from which an action unit is active
+GAP = 0.2  # seconds without a value that an interval bridges
 
 
 class Elan:

@@ -7,8 +7,6 @@ The mesh alone costs a third of detection and mesh, and stays on its face from f
 faces are followed, two of three such searches are quick: without the enlarged views in which BlazeFace finds small faces.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -24,38 +22,27 @@ from ..metrics.boxes import iou
 from .options import DEFAULTS
 from .tracking import Tracker
 
-APART = 0.25
-"""Seconds between two frames above which faces are detected instead of followed: they may have moved anywhere."""
-RETRY = 3
-"""Frames between detections while a face is lost."""
-MISSING = 0.5
-"""Seconds for which a lost face is searched for."""
+APART = 0.25  # seconds between two frames above which faces are detected instead of followed: they may have moved anywhere
+RETRY = 3  # frames between detections while a face is lost
+MISSING = 0.5  # seconds for which a lost face is searched for
 THOROUGH = 3
 """Detections from one search for small faces to the next, as long as the faces that are followed are found without it."""
-UNCONFIRMED = 5
-"""Consecutive detections that miss a face before it is dropped."""
-SAME = 0.4
-"""IoU above which two bounding boxes are the same face."""
-LOOK = 16
-"""Side in pixels of the thumbnail by which faces are re-identified."""
+UNCONFIRMED = 5  # consecutive detections that miss a face before it is dropped
+SAME = 0.4  # IoU above which two bounding boxes are the same face
+LOOK = 16  # side in pixels of the thumbnail by which faces are re-identified
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Seen:
     """A face in the last frame: what is needed to find it in the next."""
 
-    points: np.ndarray
-    """(P, 3) mesh points."""
-    region: np.ndarray
-    """(4,) region around them, as `mien.faces.landmarks` defines it: the input of the mesh in the next frame."""
-    score: float
-    """Presence score of the mesh, or detection score in a frame with detection."""
+    points: np.ndarray  # (P, 3) mesh points
+    region: np.ndarray  # (4,) region around them, as `mien.faces.landmarks` defines it: the input of the mesh in the next frame
+    score: float  # presence score of the mesh, or detection score in a frame with detection
     relation: np.ndarray
     """(4,) bounding box relative to the region: from its center to the box's sides, in units of the region's side."""
-    presence: float = 1.0
-    """Presence score of the mesh."""
-    unconfirmed: int = 0
-    """Consecutive detections that missed it."""
+    presence: float = 1.0  # presence score of the mesh
+    unconfirmed: int = 0  # consecutive detections that missed it
 
     @property
     def box(self) -> np.ndarray:
@@ -72,19 +59,13 @@ class Seen:
 class Follower:
     """Finds the faces of one video, frame by frame, and gives each its track number. Used by one thread.
 
-    Args:
-        finder: detector and face mesh.
-        detect_every: frames from one detection to the next.
-
-    Raises:
-        ConfigError: `detect_every` is below 1.
+    Faces are detected every `detect_every` frames, otherwise followed. Raises ConfigError: `detect_every` is below 1.
     """
 
     def __init__(self, finder: FaceFinder, detect_every: int = DEFAULTS.detect_every) -> None:
         if detect_every < 1:
-            raise ConfigError(
-                f"detect_every must be 1 or more, got {detect_every}; 1 runs face detection in each frame", value=detect_every
-            )
+            message = f"detect_every must be 1 or more, got {detect_every}; 1 runs face detection in each frame"
+            raise ConfigError(message, value=detect_every)
         self.finder, self.detect_every = finder, detect_every
         self.tracker = Tracker()
         self.cut = True
@@ -183,9 +164,7 @@ def _seen(face: FoundFace) -> Seen:
 def appearance(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Return (N, D) appearance vectors of length one: an upright thumbnail of each face without its mean brightness.
 
-    Args:
-        pixels: (H, W, 3) uint8.
-        regions: (N, 4) around their meshes, see `mien.faces.landmarks`.
+    The pixels are (H, W, 3) uint8, the regions (N, 4) around the meshes, see `mien.faces.landmarks`.
     """
     found = np.empty((len(regions), LOOK * LOOK * 3))
     for row, (x, y, side, roll) in zip(found, regions.tolist(), strict=True):

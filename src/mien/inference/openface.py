@@ -14,8 +14,6 @@ and action units are omitted, not zero: the 3D landmarks, the eye landmarks, and
 Source: OpenFace 2.2, lib/local/Utilities/src/RecorderCSV.cpp.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,12 +32,9 @@ from .results import TextFile
 GROUPS: tuple[Group, ...] = ("pose", "gaze", "landmarks68", "units")
 INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 """Action units with an intensity in OpenFace, in its order."""
-PRESENCES = (*INTENSITIES[:-1], 28, 45)
-"""Action units with a presence."""
-PRESENT = 0.5
-"""Intensity or probability from which a unit counts as present."""
-FLIP = np.array([1.0, -1.0, -1.0])
-"""From our camera axes (y up, z towards the camera) to OpenFace's (y down, z away)."""
+PRESENCES = (*INTENSITIES[:-1], 28, 45)  # action units with a presence
+PRESENT = 0.5  # intensity or probability from which a unit counts as present
+FLIP = np.array([1.0, -1.0, -1.0])  # from our camera axes (y up, z towards the camera) to OpenFace's (y down, z away)
 
 
 class OpenFaceFiles:

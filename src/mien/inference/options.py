@@ -84,8 +84,7 @@ class Options:
     def sampling(self) -> Sampling:
         """Which frames of videos are processed.
 
-        Raises:
-            ConfigError: a value is out of range, or `every` and `fps` exclude each other.
+        Raises ConfigError: a value is out of range, or `every` and `fps` exclude each other.
         """
         return Sampling(self.every, self.fps, self.start, self.end, self.video_stream)
 

@@ -5,8 +5,6 @@
 Faces of several images share one call of the mesh, of the blendshapes and of the classifier.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import time
@@ -43,18 +41,15 @@ from .following import Follower
 from .options import DEFAULTS
 from .smoothing import open_smoother
 
-BATCH = 8
-"""Images of one stream whose faces share the network calls."""
+BATCH = 8  # images of one stream whose faces share the network calls
 TOGETHER = 1
 """Faces in one call of the classifier on a CPU: two are 1 % faster per face and take 13 MB more, four another 15 MB."""
-TICK = 0.04
-"""Seconds from one frame to the next where frames have no time."""
+TICK = 0.04  # seconds from one frame to the next where frames have no time
 
 NO_REGIONS = "no face mesh was found: the regions of eyes, nose and mouth were taken at their mean positions"
 """Note on a face crop read by a network that takes regions."""
 
-Outputs = dict[str, list[float]]
-"""Role → output of the classifier for one face."""
+Outputs = dict[str, list[float]]  # role → output of the classifier for one face
 
 
 class Predicted(NamedTuple):
@@ -69,8 +64,7 @@ FRESH = 0.045
 """Seconds for which predictions hold in a video that is smoothed: at 25 and 30 frames per second there are new ones in every
 second frame, from the face without its mirror image. Smoothing averages six or more of them."""
 
-ROLES = ("scores", "valence_arousal", "action_units")
-"""Outputs of a card that become fields of a `Face`."""
+ROLES = ("scores", "valence_arousal", "action_units")  # outputs of a card that become fields of a `Face`
 
 
 class Recognizer:
@@ -244,10 +238,8 @@ class Recognizer:
     ) -> tuple[list[Face], list[Predicted]]:
         """Run inference on faces like `describe`, but for the predictions that are known.
 
-        With `one_view`, classifiers that average over the mirror image read the face alone.
-
-        Returns:
-            The faces, and the predictions for each.
+        With `one_view`, classifiers that average over the mirror image read the face alone. The predictions for each face are
+        returned too.
         """
         missing = [index for index, predicted in enumerate(known) if predicted is None]
         crops = [self._crop(pixels, faces[index]) for index in missing]
@@ -400,13 +392,10 @@ class Followed(NamedTuple):
     """A frame of a video and the faces found in it."""
 
     frame: Frame
-    time: float
-    """Seconds; known also for a frame without a time."""
+    time: float  # seconds; known also for a frame without a time
     faces: Sequence[FoundFace] = ()
-    tracks: Sequence[int] = ()
-    """Track number of each face."""
-    cut: bool = False
-    """Whether the frame begins a scene."""
+    tracks: Sequence[int] = ()  # track number of each face
+    cut: bool = False  # whether the frame begins a scene
 
 
 class Stream:
@@ -434,9 +423,7 @@ class Stream:
     ) -> None:
         """Begin a video; the arguments are those of `Recognizer.stream`.
 
-        Raises:
-            UnknownName: unknown kind of smoothing.
-            ConfigError: `detect_every` or `window` is out of range.
+        Raises UnknownName: unknown kind of smoothing; ConfigError: `detect_every` or `window` is out of range.
         """
         self.read = read
         # Without a detector each frame is one face crop.
@@ -450,8 +437,7 @@ class Stream:
     def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
         """Process the next frame of the video; without a time it is `TICK` seconds after the one before.
 
-        Returns:
-            The results that are final: of this frame, or of earlier ones if the smoothing window is centered.
+        The final results are returned: of this frame, or of earlier ones if the smoothing window is centered.
         """
         return self.describe(self.follow(frame))
 
@@ -573,9 +559,8 @@ def load(
         card, runtime = open_model(model, threads)
         if crop is not None:
             if card.members:
-                raise ConfigError(
-                    f"{card.name} is an ensemble, and crop={crop} cannot replace the crops of its members", value=crop
-                )
+                message = f"{card.name} is an ensemble, and crop={crop} cannot replace the crops of its members"
+                raise ConfigError(message, value=crop)
             card = dataclasses.replace(card, crop=Crop(template=crop))
         needed = detector != "whole" or points or blendshapes or bool(card.reading.get("inputs"))
         mesh = "mesh478" if points or blendshapes else "mesh468"
@@ -589,11 +574,4 @@ def load(
             max_roll=max_roll,
             threads=threads,
         )
-        return Recognizer(
-            card,
-            runtime,
-            finder,
-            Blendshapes(threads=threads) if blendshapes else None,
-            points=points,
-            fov=fov,
-        )
+        return Recognizer(card, runtime, finder, Blendshapes(threads=threads) if blendshapes else None, points=points, fov=fov)

@@ -1,7 +1,5 @@
 """Result files: JSON Lines and CSV, written row by row, and the columns that all tables share."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -9,11 +9,10 @@ noise as "box" with the same window. Averages run over one track (`Face.track`) 
 frame alone are kept in `Face.unsmoothed`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -23,13 +22,14 @@ from ..faces.quality import is_certain
 from ..registry import lookup
 from ..types import CONTACT, Box, EyeGaze, Face, Gaze, Result
 
-POSE = ("pitch", "yaw", "roll", "x", "y", "z")
-"""Fields of a pose that are smoothed."""
+POSE = ("pitch", "yaw", "roll", "x", "y", "z")  # fields of a pose that are smoothed
+MAPPINGS = ("blendshapes", "action_units", "action_units_estimated")  # and mappings of a face
+EYE = ("yaw", "pitch", "head_yaw", "head_pitch")  # and of the gaze of an eye
+GAZE = (*EYE, "camera_angle")  # and of that of both
 
 Item = TypeVar("Item")
 
-Stretch = tuple[int, int]
-"""A track, and the number of its segment without gap or jump."""
+Stretch = tuple[int, int]  # a track, and the number of its segment without gap or jump
 
 
 class Smoother(Protocol):
@@ -37,11 +37,9 @@ class Smoother(Protocol):
 
     def push(self, item: Any, result: Result) -> list[tuple[Any, Result]]:
         """Add one result, with an item that belongs to it, and return those that are final."""
-        ...
 
     def close(self) -> list[tuple[Any, Result]]:
         """Return the remaining results."""
-        ...
 
 
 def open_smoother(kind: str, window: float = 0.25, threshold: float = 0.0) -> Smoother:
@@ -162,15 +160,13 @@ class _Stretches:
 
 def pack(face: Face) -> np.ndarray:
     """Return (L,) float64: all numbers of a face that are smoothed, in a fixed order; NaN where it has no pose or gaze."""
-    box, pose, gaze = face.box, face.pose, face.gaze
+    box, gaze = face.box, face.gaze
     values: list[float | None] = [box.left, box.top, box.right, box.bottom, *face.scores.values()]
-    for mapping in (face.blendshapes, face.action_units, face.action_units_estimated):
-        values += (mapping or {}).values()
+    for name in MAPPINGS:
+        values += (getattr(face, name) or {}).values()
     values += [face.valence, face.arousal]
-    values += [None] * 6 if pose is None else [getattr(pose, name) for name in POSE]
-    values += [None] * 5 if gaze is None else [gaze.yaw, gaze.pitch, gaze.head_yaw, gaze.head_pitch, gaze.camera_angle]
-    for eye in (None, None) if gaze is None else (gaze.left, gaze.right):
-        values += [None] * 4 if eye is None else [eye.yaw, eye.pitch, eye.head_yaw, eye.head_pitch]
+    for part, names in ((face.pose, POSE), (gaze, GAZE), (gaze and gaze.left, EYE), (gaze and gaze.right, EYE)):
+        values += [getattr(part, name, None) for name in names]
     found = np.array(values, np.float64)
     return found if face.points is None else np.concatenate([found, face.points.ravel()])
 
@@ -178,16 +174,15 @@ def pack(face: Face) -> np.ndarray:
 def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
     """Return the face with these numbers, (L,) in the order of `pack`, and itself as `unsmoothed`."""
     rest = iter(values[: len(values) - (0 if face.points is None else face.points.size)].tolist())
-
-    def named(mapping: Mapping[str, float] | None) -> dict[str, float] | None:
-        return None if mapping is None else {name: next(rest) for name in mapping}
-
-    box = Box(*_take(rest, 4))
+    box = Box(*islice(rest, 4))
     scores = {label: next(rest) for label in face.scores}
-    blendshapes, units, estimated = map(named, (face.blendshapes, face.action_units, face.action_units_estimated))
-    valence, arousal = (None if np.isnan(value) else value for value in _take(rest, 2))
-    pose, gaze = _take(rest, 6), _take(rest, 5)
-    eyes = [None if np.isnan(eye[0]) else EyeGaze(*eye) for eye in (_take(rest, 4), _take(rest, 4))]
+    mappings: dict[str, Any] = {name: getattr(face, name) for name in MAPPINGS}
+    for name, mapping in mappings.items():
+        mappings[name] = mapping and {key: next(rest) for key in mapping}
+    valence, arousal = (None if np.isnan(value) else value for value in islice(rest, 2))
+    pose, gaze, *eyes = ([*islice(rest, len(names))] for names in (POSE, GAZE, EYE, EYE))
+    left, right = (None if np.isnan(eye[0]) else EyeGaze(*eye) for eye in eyes)
+    angles: dict[str, Any] = dict(zip(GAZE, gaze, strict=True))
     points = None if face.points is None else values[-face.points.size :].reshape(face.points.shape).astype(np.float32)
     label = max(scores, key=lambda name: scores[name])
     return dataclasses.replace(
@@ -198,21 +193,10 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
         confidence=scores[label],
         certain=is_certain(scores[label], threshold, face.quality),
         points=points,
-        blendshapes=blendshapes,
         valence=valence,
         arousal=arousal,
-        action_units=units,
-        action_units_estimated=estimated,
+        **mappings,
         pose=None if face.pose is None else dataclasses.replace(face.pose, **dict(zip(POSE, pose, strict=True))),
-        gaze=None if face.gaze is None else _gaze(gaze, *eyes),
+        gaze=None if face.gaze is None else Gaze(**angles, at_camera=gaze[-1] <= CONTACT, left=left, right=right),
         unsmoothed=face,
     )
-
-
-def _gaze(values: list[float], left: EyeGaze | None, right: EyeGaze | None) -> Gaze:
-    yaw, pitch, head_yaw, head_pitch, angle = values
-    return Gaze(yaw, pitch, head_yaw, head_pitch, angle, angle <= CONTACT, left, right)
-
-
-def _take(values: Iterator[float], count: int) -> list[float]:
-    return [next(values) for _ in range(count)]

@@ -5,8 +5,6 @@ below `OPEN`, for at most `LONGEST` seconds; longer closures are not blinks. Val
 smoothing hides blinks. They last 0.1 to 0.4 s, so videos need 15 frames per second or more.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,12 +13,9 @@ import numpy as np
 
 from ..types import Face, Result
 
-BLINK, OPEN = 0.45, 0.35
-"""Values of eyeBlink above which the eyes are closed, and below which they are open again."""
-LONGEST = 0.5
-"""Duration of a blink in seconds at most."""
-GAP = 0.5
-"""Seconds without the face after which a blink, and presence, end."""
+BLINK, OPEN = 0.45, 0.35  # values of eyeBlink above which the eyes are closed, and below which they are open again
+LONGEST = 0.5  # duration of a blink in seconds at most
+GAP = 0.5  # seconds without the face after which a blink, and presence, end
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,6 @@ Differences from ByteTrack: faces are confirmed by the mesh, so low scores have 
 thumbnail (`appearance` in `mien.inference.following`), not a network's features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,12 +17,9 @@ import numpy as np
 
 DOUBT, LIKELY, LOWEST, HIGHEST = 4.0, 0.85, -0.8, 0.4
 """Weight of the similarity relative to the position: `DOUBT` per unit above or below `LIKELY`, `LOWEST` … `HIGHEST`."""
-LEAST = 0.0
-"""Merit below which a face starts a new track."""
-KNOWN = 0.19
-"""Seconds for which the appearance of a face is not compared again, where its position alone decides."""
-SPREAD = 3.0
-"""Face widths per second by which the position of an unseen face becomes uncertain."""
+LEAST = 0.0  # merit below which a face starts a new track
+KNOWN = 0.19  # seconds for which the appearance of a face is not compared again, where its position alone decides
+SPREAD = 3.0  # face widths per second by which the position of an unseen face becomes uncertain
 
 
 @dataclass(slots=True)

@@ -1,7 +1,5 @@
 """Run an iterator ahead of its consumer, on a thread of its own."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,8 +7,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-DEPTH = 2
-"""Items that are made ahead."""
+DEPTH = 2  # items that are made ahead
 
 _END: Any = object()
 

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 LIKELY_BGR = "this array looks like BGR, as cv2.imread gives it; mien reads RGB: pass array[..., ::-1]"
 """Text of the note and the warning."""
 
-SAMPLES = 16_384
-"""Number of pixels that are inspected."""
+SAMPLES = 16_384  # number of pixels that are inspected
 
 
 def looks_bgr(pixels: NDArray[np.uint8]) -> bool:

@@ -12,8 +12,6 @@
 Global state is unchanged: `PIL.Image.MAX_IMAGE_PIXELS` does not apply, `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is not set.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import io
@@ -58,8 +56,7 @@ _PLUGIN_SIGNATURES = {
     "JXL": rb"\xff\x0a|\0\0\0\x0cJXL ",
 }
 
-_COMMON = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
-"""Format → first bytes of its files."""
+_COMMON = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}  # format → first bytes of its files
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,19 +88,11 @@ _SIGNATURES = [
 
 
 def decode(data: bytes, name: str, max_pixels: int, *, truncated: bool = False) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decode the content of an image file.
+    """Decode the content of an image file: (H, W, 3) contiguous uint8 RGB, upright, and notes such as `"first of 12 frames"`.
 
-    Args:
-        data: the file's bytes.
-        name: name for messages.
-        max_pixels: limit of width × height, checked before any pixel is decoded.
-        truncated: whether to decode as much as there is of a truncated file.
-
-    Returns:
-        (H, W, 3) contiguous uint8 RGB, upright, and notes such as `"first of 12 frames"`.
-
-    Raises:
-        SourceError: not an image, corrupt, truncated, too large, or with values of unknown range.
+    `name` is for messages, `max_pixels` the limit of width × height, checked before any pixel is decoded; with `truncated` as
+    much is decoded as there is of a truncated file. Raises SourceError: not an image, corrupt, truncated, too large, or with
+    values of unknown range.
     """
     try:
         return _decode(data, name, max_pixels)
@@ -128,8 +117,7 @@ TRUNCATED = "the file is truncated: the missing part of the image is filled"
 def open_image(data: bytes, name: str) -> Image.Image:
     """Return a Pillow image, not decoded yet.
 
-    Raises:
-        SourceError: not an image, or of a format whose plugin is not installed.
+    Raises SourceError: not an image, or of a format whose plugin is not installed.
     """
     if not data:
         raise SourceError(f"{name} is empty (0 bytes); download or export it again", path=name)
@@ -164,10 +152,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8],
 def from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.uint8]:
     """Return the current frame of a Pillow image as (H, W, 3) contiguous uint8 RGB, upright.
 
-    The image is loaded if necessary and otherwise unchanged.
-
-    Raises:
-        SourceError: as for `decode`.
+    The image is loaded if necessary and otherwise unchanged. Raises SourceError: as for `decode`.
     """
     width, height = image.size
     check_size(width, height, name, max_pixels)
@@ -311,7 +296,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_from_16_bit(image)).convert("RGB")
+        bits = getattr(image, "tag_v2", {}).get(258)  # BitsPerSample of a TIFF
+        return Image.fromarray(to_8_bit(np.asarray(image), 4095 if bits in (12, (12,)) else 65535)).convert("RGB")
     if image.mode in ("I", "F"):
         return Image.fromarray(_from_32_bit(image, name)).convert("RGB")
     if image.mode == "LAB":
@@ -324,11 +310,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         solid = solid.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> NDArray[np.uint8]:
-    bits = getattr(image, "tag_v2", {}).get(258)  # BitsPerSample of a TIFF
-    return to_8_bit(np.asarray(image), 4095 if bits in (12, (12,)) else 65535)
 
 
 def _from_32_bit(image: Image.Image, name: str) -> NDArray[np.uint8]:

@@ -1,9 +1,9 @@
 """Atomic writes, inter-process locks and line endings of csv files."""
 
-from __future__ import annotations
-
+import csv
 import hashlib
 import importlib
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -21,11 +21,8 @@ except ModuleNotFoundError:  # pragma: no cover - Windows
     fcntl = None
 msvcrt: Any = importlib.import_module("msvcrt") if os.name == "nt" else None
 
-ADVICE = "free some space, or choose another path"
-"""Default remedy in messages about a file that cannot be written."""
-
-LOCK = ".lock"
-"""Name of the lock file in a folder."""
+ADVICE = "free some space, or choose another path"  # default remedy in messages about a file that cannot be written
+LOCK = ".lock"  # name of the lock file in a folder
 
 
 @contextmanager
@@ -34,9 +31,7 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
 
     The temporary file `.NAME.….part` is in the same folder and unique to this writer, so `path` holds either the old or the new
     content at any time. Parent folders are created. Pipes and devices are written to directly. `advice` is for the message.
-
-    Raises:
-        ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
+    Raises ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
     """
     path = Path(path)
     part = path.parent / f".{path.name}.{os.urandom(4).hex()}.part"
@@ -68,18 +63,12 @@ def write_file(
 def check_output(
     path: str | os.PathLike[str], flag: str, suffixes: Sequence[str], ours: bytes, *, inputs: Iterable[str], overwrite: bool
 ) -> None:
-    """Refuse to replace a file that mien did not write.
+    """Refuse to replace a file that mien did not write; pipes and devices are always accepted.
 
-    Args:
-        path: the output; pipes and devices are always accepted.
-        flag: option of the command line, for messages.
-        suffixes: extensions that it may have: `--csv *.jpg` names a photo of the user's.
-        ours: bytes in the first or last 8 KB of every file of this kind that mien writes.
-        inputs: files that are read, which are never replaced.
-        overwrite: replace other files.
-
-    Raises:
-        ConfigError: wrong extension, an input, or an existing file that mien did not write.
+    `flag` is the option of the command line, for messages; `suffixes` are the extensions that the path may have: `--csv *.jpg`
+    names a photo of the user's; `ours` are bytes in the first or last 8 KB of every file of this kind that mien writes. The
+    `inputs` are files that are read, which are never replaced; other files are with `overwrite`. Raises ConfigError: wrong
+    extension, an input, or an existing file that mien did not write.
     """
     path = Path(path)
     if _is_device(path):
@@ -103,6 +92,18 @@ def check_output(
             raise ConfigError(message, path=path)
 
 
+def cache_folder(name: str) -> Path | None:
+    """Return the folder `$MIEN_CACHE/NAME`, else `mien/NAME` in the user's cache folder.
+
+    None for a user without a home folder, as in containers that run under a bare user number.
+    """
+    if cache := os.environ.get("MIEN_CACHE"):
+        return Path(cache) / name
+    with suppress(RuntimeError):
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / name
+    return None
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the hexadecimal sha256 of a file."""
     with Path(path).open("rb") as file:
@@ -124,10 +125,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 
     The lock is on a hidden file, `.lock` in a folder or `.NAME.lock` beside a file, which is removed afterwards. It is released
     when the process is killed. Threads of one process do not exclude each other, and file systems without locks (some network
-    disks) have no effect.
-
-    Raises:
-        ConfigError: another process holds the lock, or the lock file cannot be created.
+    disks) have no effect. Raises ConfigError: another process holds the lock, or the lock file cannot be created.
     """
     path = Path(path)
     lock = path / LOCK if path.is_dir() else path.with_name(f".{path.name}.lock")
@@ -147,8 +145,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 def locked_folder(folder: Path) -> AbstractContextManager[None]:
     """Create a folder and return its lock.
 
-    Raises:
-        ConfigError: the folder cannot be created or written, or another process holds the lock.
+    Raises ConfigError: the folder cannot be created or written, or another process holds the lock.
     """
     with write_errors(folder, "give another folder with --out"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,6 +179,13 @@ def _acquire(lock: Path, path: Path, wait: bool) -> int:
         os.close(descriptor)  # The previous holder removed the file between our open and our lock.
 
 
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as the text of a csv file; see `LineFeeds`."""
+    text = io.StringIO()
+    csv.writer(LineFeeds(text)).writerows(rows)
+    return text.getvalue()
+
+
 class LineFeeds:
     r"""Text file for `csv.writer`: rows end with `\n`, and cells that contain any line break are quoted.
 
@@ -196,7 +200,7 @@ class LineFeeds:
         'name,faces\n"a\rb.jpg",1\n'
     """
 
-    def __init__(self, file: SupportsWrite[str]) -> None:
+    def __init__(self, file: "SupportsWrite[str]") -> None:
         self.file = file
 
     def write(self, line: str) -> None:

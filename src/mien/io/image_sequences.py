@@ -12,16 +12,10 @@ import numpy as np
 from ..errors import SourceError
 from .decoding import EXTENSIONS, from_pillow, open_image
 from .images import MAX_BYTES, MAX_PIXELS, ReadOptions, name_of, read_bytes, read_image
-from .video import Info, Sampling
+from .video import ALL, Info, Sampling
 
-ALL = Sampling()
-"""Every frame."""
-
-Shot = tuple[np.ndarray, tuple[str, ...]]
-"""Pixels and notes of a frame."""
-
-SHORTEST = 0.02
-"""Seconds; shorter frames of an animation are shown for 0.1 s, as in browsers."""
+Shot = tuple[np.ndarray, tuple[str, ...]]  # pixels and notes of a frame
+SHORTEST = 0.02  # seconds; shorter frames of an animation are shown for 0.1 s, as in browsers
 
 _ANIMATED = rb"GIF8|II\*\0|MM\0\*|....ftypavis|\xff\x0a|\0\0\0\x0cJXL |RIFF....WEBPVP8X|\x89PNG.{0,8000}acTL"
 """First bytes of files that may be animations."""
@@ -31,14 +25,10 @@ _ANIMATED = rb"GIF8|II\*\0|MM\0\*|....ftypavis|\xff\x0a|\0\0\0\x0cJXL |RIFF....W
 class SequenceFrame:
     """One frame of an image sequence."""
 
-    index: int
-    """Number of the frame, from `Sampling.start` on."""
-    time: float
-    """Seconds from the start."""
-    pixels: np.ndarray
-    """(H, W, 3) uint8 RGB, upright, read-only."""
-    notes: tuple[str, ...] = ()
-    """Remarks about this frame."""
+    index: int  # number of the frame, from `Sampling.start` on
+    time: float  # seconds from the start
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright, read-only
+    notes: tuple[str, ...] = ()  # remarks about this frame
 
     @property
     def size(self) -> tuple[int, int]:

@@ -138,8 +138,7 @@ def sample() -> Path:
 def name_of(source: Source | DecodedImage) -> str:
     """Return the printable name of a source for results and messages (see `DecodedImage.source`).
 
-    Raises:
-        TypeError: not an input of `read_image`.
+    Raises TypeError: not an input of `read_image`.
     """
     match source:
         case DecodedImage():
@@ -172,11 +171,7 @@ def no_file(name: str) -> SourceError:
 
 
 def read_bytes(source: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        SourceError: not a regular file, too large, or not readable.
-    """
+    """Return the content of a file. Raises SourceError: not a regular file, too large, or not readable."""
     path, name = Path(os.fsdecode(source)), printable(source)
     try:
         info = path.stat()

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SourceError, reason
 from .urls import require_public, without_secrets
-from .video import Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
+from .video import ALL, Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt")
 """URL schemes that are always live streams; `http` and `https` are only where a camera is expected."""
@@ -23,8 +23,6 @@ SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt")
 PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,rtmpt,rtp,udp,srt,tcp,tls,http,https,httpproxy,crypto"
 FORMATS = "rtsp,rtp,sdp,flv,mpegts,mpjpeg,mjpeg,live_flv,h264,hevc"
 """FFmpeg's protocols and formats that may be used; playlists, which can refer to other hosts and files, are not among them."""
-
-ALL = Sampling()
 
 
 def is_live(url: str) -> bool:
@@ -48,16 +46,10 @@ class LiveStream:
     ) -> None:
         """Connect; later interruptions are bridged by reconnecting.
 
-        Args:
-            url: address of the stream.
-            queue: decoded frames to keep; older ones are dropped.
-            patience: seconds without a frame after which reconnecting is given up.
-            timeout: seconds for a connection, and for a frame before it counts as interrupted.
-            allow_private: whether the host may have a private, loopback or other non-public address.
-
-        Raises:
-            SourceError: the first connection fails, or the address is not public.
-            MissingExtra: PyAV is not installed.
+        `queue` decoded frames are kept; older ones are dropped. Reconnecting is given up after `patience` seconds without a
+        frame; `timeout` is that of a connection, and of a frame before it counts as interrupted. `allow_private` is whether the
+        host may have a private, loopback or other non-public address. Raises SourceError: the first connection fails, or the
+        address is not public; MissingExtra: PyAV is not installed.
         """
         self.url, self.name = url, without_secrets(url)
         self.patience, self.timeout = patience, timeout

@@ -6,17 +6,15 @@ file.
 """
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import SourceError, WeightsError, needs, reason
-from .files import atomic_write, locked, sha256
+from .files import atomic_write, cache_folder, locked, sha256
 from .urls import fetch, without_secrets
 
-FILE = "model.onnx"
-"""File of an hf:// repository if none is named: the layout of `mien export --push-ready`."""
+FILE = "model.onnx"  # file of an hf:// repository if none is named: the layout of `mien export --push-ready`
 
 MAX_BYTES = 4_000_000_000
 SECONDS = 1800.0
@@ -27,9 +25,8 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:
 def model_file(url: str) -> Path:
     """Return the path of the downloaded or cached file of a URL, as the module describes it.
 
-    Raises:
-        WeightsError: an invalid URL, a failed download, or another digest than the pinned one.
-        MissingExtra: huggingface_hub is not installed.
+    Raises WeightsError: an invalid URL, a failed download, or another digest than the pinned one; MissingExtra: huggingface_hub
+    is not installed.
     """
     place, _, fragment = url.partition("#")
     name, digest = without_secrets(place), fragment.removeprefix("sha256=").lower()
@@ -43,10 +40,10 @@ def model_file(url: str) -> Path:
 
 
 def folder() -> Path:
-    """Return the folder of downloaded models: `$MIEN_CACHE/models`, else `mien/models` in the user's cache folder."""
-    if cache := os.environ.get("MIEN_CACHE"):
-        return Path(cache) / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / "models"
+    """Return the folder of downloaded models, as `cache_folder` does; raises WeightsError for a user without a home folder."""
+    if (found := cache_folder("models")) is None:
+        raise WeightsError("this user has no home folder for downloaded models; set MIEN_CACHE to a folder")
+    return found
 
 
 def _from_web(url: str, name: str, *, pinned: bool) -> Path:

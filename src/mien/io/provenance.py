@@ -7,8 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-VERSION = version("mien")
-"""Version of the installed package."""
+VERSION = version("mien")  # version of the installed package
 
 
 def software(packages: Sequence[str]) -> dict[str, Any]:

@@ -120,12 +120,7 @@ class Clip:
             notes = ()  # Those of the video are on its first frame.
 
     def open(self) -> Video | Animation | NumberedImages | LiveStream:
-        """Open the source.
-
-        Raises:
-            SourceError: it cannot be read.
-            MissingExtra: PyAV is not installed.
-        """
+        """Open the source. Raises SourceError: it cannot be read; MissingExtra: PyAV is not installed."""
         if isinstance(self.source, tuple):
             return NumberedImages(self.source, self.sampling.fps or 25, self.name, self.options)
         private = self.options.get("allow_private", False)
@@ -161,8 +156,7 @@ class Images:
     @property
     def stored(self) -> bool:
         """Whether all images are known and in files or in memory, so that one may be read before the last one is used."""
-        known = isinstance(self._items, Sequence)
-        return known and all(item.stored for item in self._items if isinstance(item, Clip))
+        return isinstance(self._items, Sequence) and all(item.stored for item in self._items if isinstance(item, Clip))
 
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
@@ -226,10 +220,8 @@ def iter_images(
     kinds = _Kinds(recursive, sampling, animations and sampling is not None, live and sampling is not None, options)
     if isinstance(source, Iterator):
         return Images((item for one in source for item in kinds.expand(one)), options)
-    single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Clip)) or not isinstance(
-        source, Iterable
-    )
-    several = [source] if single else list(source)
+    single = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Clip)
+    several = [source] if isinstance(source, single) or not isinstance(source, Iterable) else list(source)
     if kinds.numbered(several):  # A pattern that the shell expanded.
         several = [Clip(tuple(several), sampling or Sampling(), options, os.path.dirname(several[0]) or ".")]  # noqa: PTH120
     items = [item for one in several for item in kinds.expand(one)]
@@ -371,10 +363,8 @@ def list_lines(file: IO[bytes], name: str, folder: str = "") -> Iterator[str]:
     """Yield the paths and URLs of a seekable list, one per line or, as `find -print0` writes them, one per zero byte.
 
     UTF-8 or UTF-16, any line ends; empty lines and comments (`# …`) are skipped, quotes and spaces around a path are removed. A
-    path that does not exist is taken relative to the `folder` of the list if it exists there; `name` is for messages.
-
-    Raises:
-        SourceError: it is not text, or has no line.
+    path that does not exist is taken relative to the `folder` of the list if it exists there; `name` is for messages. Raises
+    SourceError: it is not text, or has no line.
     """
     start = file.read(4096)
     file.seek(0)

@@ -30,8 +30,7 @@ from ..errors import SourceError
 if TYPE_CHECKING:
     import http.client
 
-REDIRECTS = 5
-"""Maximum number of redirects."""
+REDIRECTS = 5  # maximum number of redirects
 
 _BLOCK = 65_536
 _SAFE = "/?&=%:@!$'()*+,;~-._[]|"
@@ -59,16 +58,11 @@ def without_secrets(url: str) -> str:
 
 
 def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = False) -> bytes:
-    """Download one URL.
+    """Download one URL: http or https, optionally with a port and `user:password@`.
 
-    Args:
-        url: http or https, optionally with a port and `user:password@`.
-        max_bytes: limit of the size.
-        timeout: seconds in total for resolving, connecting, TLS, redirects and the body.
-        allow_private: whether private, loopback, link-local and other non-public addresses are allowed.
-
-    Raises:
-        SourceError: any failure; the message contains the URL without its secrets.
+    `max_bytes` limits the size, `timeout` the seconds in total for resolving, connecting, TLS, redirects and the body;
+    `allow_private` allows private, loopback, link-local and other non-public addresses. Raises SourceError: any failure; the
+    message contains the URL without its secrets.
     """
     import http.client
     import ssl

@@ -8,8 +8,6 @@ reads network streams.
 Only containers of video data are opened (`CONTAINERS`). Playlists, which can refer to other files and hosts, are refused.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math
@@ -24,7 +22,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 
-from ..errors import ConfigError, MissingExtra, SourceError
+from ..errors import ConfigError, MissingExtra, SourceError, reason
 
 T = TypeVar("T")
 
@@ -44,31 +42,22 @@ EXTENSIONS = frozenset({
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 """Platform → FFmpeg's input format and pattern of a camera's name."""
 
-TOLERANCE = 1e-6
-"""Seconds by which a time stamp may differ from a requested time."""
-
-LONGEST = 5_000_000
-"""Frames, 55 hours; a larger estimate is a corrupt header, and `list` would allocate memory for it."""
-
-JITTER = 0.2
-"""Seconds by which a time stamp may be lower than the one before; a larger step means that the stamps restart."""
+TOLERANCE = 1e-6  # seconds by which a time stamp may differ from a requested time
+LONGEST = 5_000_000  # frames, 55 hours; a larger estimate is a corrupt header, and `list` would allocate memory for it
+JITTER = 0.2  # seconds by which a time stamp may be lower than the one before; a larger step means that the stamps restart
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Selection of the frames of a video."""
 
-    every: int = 1
-    """Use every n-th frame, from the first one at or after `start`."""
+    every: int = 1  # use every n-th frame, from the first one at or after `start`
     fps: float | None = None
     """Use at most this many frames per second: the first one at or after each tick. None: all. It is the frame rate of numbered
     images and of pages, which have none."""
-    start: float | None = None
-    """Start in seconds from the beginning of the video."""
-    end: float | None = None
-    """End in seconds from the beginning of the video, exclusive."""
-    stream: int | None = None
-    """Number of the video stream in a file with several, from 0. None: the largest one."""
+    start: float | None = None  # start in seconds from the beginning of the video
+    end: float | None = None  # end in seconds from the beginning of the video, exclusive
+    stream: int | None = None  # number of the video stream in a file with several, from 0. None: the largest one.
 
     def __post_init__(self) -> None:
         if not 1 <= self.every < math.inf or self.every != int(self.every):
@@ -107,16 +96,16 @@ class Sampling:
             yield index, time, frame
 
 
+ALL = Sampling()  # every frame
+
+
 @dataclass(frozen=True, slots=True)
 class Info:
     """Properties of a video."""
 
-    duration: float | None
-    """Seconds; None for a camera, or if the file does not contain it."""
-    rate: float | None
-    """Mean frames per second, if known."""
-    audio: bool
-    """Whether there is an audio stream."""
+    duration: float | None  # seconds; None for a camera, or if the file does not contain it
+    rate: float | None  # mean frames per second, if known
+    audio: bool  # whether there is an audio stream
 
 
 class ToRgb:
@@ -140,18 +129,12 @@ class ToRgb:
 class VideoFrame:
     """One frame of a video. Its pixels are converted to RGB on access, so skipped frames are cheap."""
 
-    index: int
-    """Number of the frame among all from `Sampling.start` on, skipped ones included."""
-    time: float
-    """Seconds from the start of the video."""
-    decoded: Any = field(repr=False)
-    """The frame of PyAV."""
-    size: tuple[int, int]
-    """Width and height as displayed."""
-    name: str = "<video>"
-    """Name of the video for messages."""
-    convert: ToRgb = field(default_factory=ToRgb, repr=False)
-    """Shared by the frames of a video."""
+    index: int  # number of the frame among all from `Sampling.start` on, skipped ones included
+    time: float  # seconds from the start of the video
+    decoded: Any = field(repr=False)  # the frame of PyAV
+    size: tuple[int, int]  # width and height as displayed
+    name: str = "<video>"  # name of the video for messages
+    convert: ToRgb = field(default_factory=ToRgb, repr=False)  # shared by the frames of a video
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -162,8 +145,7 @@ class VideoFrame:
     def pixels(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB, upright, contiguous and read-only; converted on each access.
 
-        Raises:
-            SourceError: FFmpeg cannot convert the color space to RGB.
+        Raises SourceError: FFmpeg cannot convert the color space to RGB.
         """
         swapped, mirrored, flipped = _orientation(self.decoded)
         width, height = self.size[::-1] if swapped else self.size
@@ -171,7 +153,7 @@ class VideoFrame:
             decoded = self.convert(self.decoded, width, height)
         except (OSError, ValueError, MemoryError, import_av().error.FFmpegError) as error:
             raise SourceError(
-                f"{self.name}: frame {self.index} cannot be converted to RGB ({_reason(error)}); convert its colors to BT.709",
+                f"{self.name}: frame {self.index} cannot be converted to RGB ({reason(error)}); convert its colors to BT.709",
                 path=self.name,
             ) from error
         upright = decoded.transpose(1, 0, 2) if swapped else decoded
@@ -211,17 +193,11 @@ class Video:
     """
 
     def __init__(self, source: Any, name: str | None = None, *, threads: int = 1, stream: int | None = None) -> None:
-        """Open a video.
+        """Open a video: a path, the bytes of a file, an open binary file, or the number of a camera.
 
-        Args:
-            source: a path, the bytes of a file, an open binary file, or the number of a camera.
-            name: name for messages.
-            threads: decoder threads; 0 lets FFmpeg choose.
-            stream: number of the video stream, from 0; None for the largest.
-
-        Raises:
-            SourceError: the file or camera does not exist, or contains no video.
-            MissingExtra: PyAV is not installed.
+        `name` is for messages, `stream` the number of the video stream, from 0, by default the largest; 0 `threads` let FFmpeg
+        choose their number. Raises SourceError: the file or camera does not exist, or contains no video; MissingExtra: PyAV is
+        not installed.
         """
         self.name = name or (f"camera {source}" if isinstance(source, int) else _name(source))
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
@@ -249,11 +225,10 @@ class Video:
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
 
-    def frames(self, sampling: Sampling = Sampling()) -> Iterator[VideoFrame]:
+    def frames(self, sampling: Sampling = ALL) -> Iterator[VideoFrame]:
         """Yield the selected frames in display order.
 
-        Raises:
-            SourceError: after the last frame that could be decoded, if the file is truncated; or no frame is selected.
+        Raises SourceError: after the last frame that could be decoded, if the file is truncated; or no frame is selected.
         """
         start, end, empty, convert = sampling.start or 0.0, sampling.end, True, ToRgb()
         if start:
@@ -306,7 +281,7 @@ class Video:
             except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # `_check_end` distinguishes them.
                 return
             except (OSError, MemoryError, av.error.FFmpegError) as error:
-                message = f"{self.name} cannot be read: {_reason(error)}; check that the file is complete and still there"
+                message = f"{self.name} cannot be read: {reason(error)}; check that the file is complete and still there"
                 raise SourceError(message, path=self.name) from error
             if self._packets is not None and packet.size:
                 self._packets += 1
@@ -317,7 +292,7 @@ class Video:
             except (av.error.InvalidDataError, av.error.EOFError):
                 continue
             except (OSError, MemoryError, av.error.FFmpegError) as error:
-                message = f"{self.name} cannot be decoded: {_reason(error)}; convert it to H.264 in MP4"
+                message = f"{self.name} cannot be decoded: {reason(error)}; convert it to H.264 in MP4"
                 raise SourceError(message, path=self.name) from error
             for frame in frames:
                 if not start or self._time(frame, None) >= start - TOLERANCE:
@@ -346,13 +321,9 @@ class Video:
     def _check_end(self, last: float, shown: float, unseen: float) -> None:
         """Raise if the file is truncated, or its last frames could not be decoded.
 
-        The last frame may be shown for a long time, so a gap at the end alone does not mean truncation: the number of packets
-        or the sizes in the container's header decide.
-
-        Args:
-            last: time of the last frame.
-            shown: its duration in seconds, 0 if unknown.
-            unseen: seconds from the last frame to the last packet.
+        The last frame, at the time `last`, may be `shown` for a long time, so a gap at the end alone does not mean truncation:
+        the number of packets, the seconds `unseen` from the last frame to the last packet, or the sizes in the container's
+        header decide.
         """
         length, rate = self.info.duration, self.info.rate or 25
         gap = max(5 / rate, 0.2)
@@ -372,10 +343,10 @@ class Video:
 def choose_stream(container: Any, number: int | None, name: str) -> tuple[Any, tuple[str, ...]]:
     """Return the video stream with a number, or the largest, and a note if there are several.
 
-    Raises:
-        SourceError: no such stream, or one that cannot be decoded.
+    Raises SourceError: no such stream, or one that cannot be decoded.
     """
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    cover = import_av().stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
         sound = ", only audio" if container.streams.audio else ""
         raise SourceError(f"{name} contains no video{sound}; give another file", path=name)
@@ -454,9 +425,8 @@ def frames(
 ) -> Iterator[VideoFrame]:
     """Open a video or camera and yield its frames; see `Video` and `Sampling`.
 
-    Raises:
-        SourceError: the source cannot be opened, or is truncated (after the last frame that could be decoded).
-        ConfigError: invalid sampling.
+    Raises SourceError: the source cannot be opened, or is truncated (after the last frame that could be decoded); ConfigError:
+    invalid sampling.
     """
     sampling = Sampling(every, fps, start, end, stream)
     with Video(source, threads=threads, stream=stream) as video:
@@ -517,8 +487,8 @@ def _open(source: Any, name: str) -> Any:
     try:
         return av.open(file, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, MemoryError) as error:
-        reason = "the file is truncated" if _is_complete(source) is False else _reason(error)
-        message = f"{name} cannot be read as a video: {reason}; check that a player plays it"
+        why = "the file is truncated" if _is_complete(source) is False else reason(error)
+        message = f"{name} cannot be read as a video: {why}; check that a player plays it"
         raise SourceError(message, path=name) from error
 
 
@@ -541,7 +511,7 @@ def _open_camera(number: int) -> Any:
     try:
         return av.open(pattern.format(name), format=kind)
     except (av.error.FFmpegError, OSError, MemoryError) as error:
-        message = f"camera {number} cannot be opened: {_reason(error)}; check whether another program uses it"
+        message = f"camera {number} cannot be opened: {reason(error)}; check whether another program uses it"
         raise SourceError(message, value=number) from error
 
 
@@ -561,24 +531,10 @@ def camera_number(name: str) -> int | str:
 
 
 def import_av() -> Any:
-    """Return the module `av`, with FFmpeg's own messages switched off.
-
-    Raises:
-        MissingExtra: PyAV is not installed.
-    """
+    """Return the module `av`, with FFmpeg's own messages switched off. Raises MissingExtra: PyAV is not installed."""
     try:
         import av
     except ImportError:
         raise MissingExtra("av", "video") from None
     av.logging.set_level(None)
     return av
-
-
-def _is_cover(stream: Any) -> bool:
-    import av
-
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]

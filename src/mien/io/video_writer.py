@@ -16,8 +16,7 @@ from ..errors import ConfigError, SourceError, reason
 from .files import ADVICE
 from .video import Video, import_av
 
-CLOCK = 90_000
-"""Ticks per second of the time stamps; common frame rates are whole numbers of ticks."""
+CLOCK = 90_000  # ticks per second of the time stamps; common frame rates are whole numbers of ticks
 
 MP4_SOUND = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "flac", "alac"})
 """Audio codecs, by FFmpeg's names, that players support in MP4; others need Matroska."""
@@ -45,21 +44,12 @@ class Recorder:
         comment: str = "",
         threads: int = 1,
     ) -> None:
-        """Open a video; its size is that of the first frame.
+        """Open a video, `.mp4` or `.mkv` (see `suffix`); its size is that of the first frame.
 
-        Args:
-            path: output, `.mp4` or `.mkv`; see `suffix`.
-            sound: video (path or bytes) whose audio is copied; None for no audio.
-            start: time in the source that is zero in the copy, in seconds.
-            end: time in the source where the audio ends; None for its own end.
-            rate: frames per second, as a hint for the encoder; times are exact in any case.
-            comment: metadata of the file.
-            threads: encoder threads.
-
-        Raises:
-            ConfigError: the file cannot be written.
-            SourceError: `sound` is not a video.
-            MissingExtra: PyAV is not installed.
+        `sound` is a video (path or bytes) whose audio is copied, from `start`, the time in the source that is zero in the copy,
+        to `end`, in seconds. `rate`, frames per second, is a hint for the encoder; times are exact in any case. `comment` is
+        metadata of the file. Raises ConfigError: the file cannot be written; SourceError: `sound` is not a video; MissingExtra:
+        PyAV is not installed.
         """
         av = import_av()
         self.path, self._part = Path(path), Path(f"{os.fspath(path)}.part")
@@ -82,8 +72,7 @@ class Recorder:
     def write(self, pixels: NDArray[np.uint8], time: float) -> None:
         """Append a frame (H, W, 3) uint8 RGB, resized to the first, at an increasing `time` in seconds in the source.
 
-        Raises:
-            ConfigError: the disk is full.
+        Raises ConfigError: the disk is full.
         """
         import av
 
@@ -102,8 +91,7 @@ class Recorder:
     def close(self) -> None:
         """Finish the file and rename it; without any frame no file is written.
 
-        Raises:
-            ConfigError: the disk is full; the frames so far are in `NAME.part`.
+        Raises ConfigError: the disk is full; the frames so far are in `NAME.part`.
         """
         if self._stream is None:
             self.abandon()

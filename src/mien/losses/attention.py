@@ -15,8 +15,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-EPSILON = 2.22e-16
-"""float64's machine epsilon, which both published codes add to a denominator."""
+EPSILON = 2.22e-16  # float64's machine epsilon, which both published codes add to a denominator
 
 
 def dan_affinity(feature_map_NCHW: Tensor, labels: Tensor, centers: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-DRAWS = 2000
-"""Default number of bootstrap samples."""
+DRAWS = 2000  # default number of bootstrap samples
 
 
 def bootstrap(

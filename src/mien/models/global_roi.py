@@ -75,8 +75,7 @@ class GlobalROIOnSFace(nn.Module):
     The transformer block adds zero at first, so that the pretrained trunk begins as it was trained.
     """
 
-    ATTENTIVE = 2
-    """Stage of the trunk, 256 channels wide, that the transformer block follows."""
+    ATTENTIVE = 2  # stage of the trunk, 256 channels wide, that the transformer block follows
 
     def __init__(self, num_classes: int, num_heads: int) -> None:
         super().__init__()

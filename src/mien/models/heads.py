@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 
-PREFIX = "extra_heads."
-"""Start of the names of the parameters of further heads."""
+PREFIX = "extra_heads."  # start of the names of the parameters of further heads
 
 
 class Heads(nn.ModuleDict):
@@ -34,7 +33,7 @@ def add_heads(network: nn.Module, sizes: Mapping[str, int], width: int) -> None:
 def feature_width(output: Any, names: Mapping[str, Any]) -> int:
     """Return the length of the feature in the output of a network to which heads with these names are added.
 
-    Raises ConfigError: there is no output `feature`, or a head has the name of an output.
+    Raises ConfigError: the output `feature` is missing, or a head has the name of an output.
     """
     feature = getattr(output, "feature", None)
     if feature is None:

@@ -121,8 +121,7 @@ class TorchRuntime:
 
 def run_network(network: Callable[..., Any], images: Mapping[str, Tensor]) -> Any:
     """Return the output of a network for images (N, C, H, W); the face is its first argument, regions are passed by name."""
-    rest = {name: image for name, image in images.items() if name != IMAGE}
-    return network(images[IMAGE], **rest)
+    return network(images[IMAGE], **{name: image for name, image in images.items() if name != IMAGE})
 
 
 def open_network(card: Card) -> nn.Module:

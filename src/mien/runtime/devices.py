@@ -52,9 +52,8 @@ class Device:
         if kind not in KINDS:
             meant = SYNONYMS.get(kind.lower(), kind.lower())
             hint = f"; did you mean {meant!r}?" if meant in KINDS else "."
-            raise ConfigError(
-                f"unknown device {word!r}{hint} Known: auto, cpu, cuda, cuda:1 …, mps", value=word, expected=KINDS
-            )
+            message = f"unknown device {word!r}{hint} Known: auto, cpu, cuda, cuda:1 …, mps"
+            raise ConfigError(message, value=word, expected=KINDS)
         if not colon:
             return cls(kind)
         if kind != "cuda":

@@ -16,11 +16,8 @@ from ..cards import Card, bundled_file, no_weights
 from ..errors import ConfigError, WeightsError, reason
 from .devices import AUTO, CPU, Device, choice
 
-Batch = np.ndarray | Mapping[str, np.ndarray]
-"""(N, C, H, W) float32; or input name → array for networks with several inputs."""
-
-Providers = list[tuple[str, dict[str, str]]]
-"""Execution providers with options, in order of preference."""
+Batch = np.ndarray | Mapping[str, np.ndarray]  # (N, C, H, W) float32; or input name → array for networks with several inputs
+Providers = list[tuple[str, dict[str, str]]]  # execution providers with options, in order of preference
 
 ON_CPU = "CPUExecutionProvider"
 
@@ -33,8 +30,7 @@ class Accelerator(NamedTuple):
 
     provider: str
     options: Mapping[str, str]
-    package: str
-    """How to install it, for messages."""
+    package: str  # how to install it, for messages
 
 
 ACCELERATORS: Mapping[str, Accelerator] = {
@@ -53,8 +49,7 @@ ACCELERATORS: Mapping[str, Accelerator] = {
 }
 """Kind of device → execution provider, in order of preference."""
 
-PROBE = "blazeface.onnx"
-"""A small convolutional network to test a device with."""
+PROBE = "blazeface.onnx"  # a small convolutional network to test a device with
 
 PRODUCT = (
     "CAUSADpYChgKAWEKAWISAXkiDU1hdE11bEludGVnZXISAWcqDwgECAEQAyoEf39/f0IBYloTCgFhEg4KDAgCEggKAggBCgIIBGITCgF5Eg4KDAgGEggKAggBCgIIAUIE"

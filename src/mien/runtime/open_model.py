@@ -22,17 +22,14 @@ from .pooling import RULES, columns, pooled, selected, votes
 class Runtime(Protocol):
     """A network on a device."""
 
-    device: Device
-    """Device of the network."""
+    device: Device  # device of the network
 
     @property
     def outputs(self) -> Sequence[str]:
         """Names of the outputs."""
-        ...
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return every output by name."""
-        ...
 
 
 RUNTIMES: Mapping[str, str] = {

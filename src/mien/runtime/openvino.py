@@ -22,9 +22,8 @@ class OpenvinoRuntime:
     def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
         name = network.file if isinstance(network, Card) else "the network"
         if choice() not in (CPU, AUTO):
-            raise ConfigError(
-                f"{name} is an OpenVINO file and runs on the CPU only, got {choice()}; export it as .onnx for a GPU"
-            )
+            message = f"{name} is an OpenVINO file and runs on the CPU only, got {choice()}; export it as .onnx for a GPU"
+            raise ConfigError(message)
         self.device = CPU
         openvino = import_openvino()
         if isinstance(network, Card):

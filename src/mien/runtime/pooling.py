@@ -11,8 +11,7 @@ import numpy as np
 from ..metrics.calibration import softmax
 
 RULES = ("logits", "probabilities")
-SMALLEST = 1e-7
-"""Lower bound of probabilities before their logarithm."""
+SMALLEST = 1e-7  # lower bound of probabilities before their logarithm
 
 
 def pooled(

@@ -43,7 +43,6 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 """Media types of the page's files; those of the operating system differ between machines."""
 
 SETTINGS = "MIEN_SERVING"  # environment variable that passes the `Settings` to worker processes
-
 TIDY = 5.0  # seconds between two removals of expired jobs
 
 DOCS_POLICY = POLICY.replace("img-src 'self' blob:", "img-src 'self' blob: data:").replace(
@@ -60,10 +59,8 @@ def from_environment() -> FastAPI:
 def create(settings: Settings | None = None) -> FastAPI:
     """Create the application, by default that of a server for this machine alone.
 
-    Raises:
-        UnknownName: unknown model or detector.
-        WeightsError: a model has no card, or one that does not match.
-        ConfigError: models that cannot be offered.
+    Raises UnknownName: unknown model or detector; WeightsError: a model has no card, or one that does not match; ConfigError:
+    models that cannot be offered.
 
     Example:
         >>> from fastapi.testclient import TestClient

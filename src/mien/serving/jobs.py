@@ -231,8 +231,7 @@ class Jobs:
                     message = f"only the first {state.frames:,} frames were processed: that is the limit of this server"
                     break
             write(baseline.close())
-        progress = 1.0 if status == "done" else state.progress
-        return state.but(status=status, progress=progress, message=message)
+        return state.but(status=status, progress=1.0 if status == "done" else state.progress, message=message)
 
 
 def _write(place: Path, state: JobState) -> None:

@@ -87,8 +87,7 @@ def install(app: FastAPI) -> None:
         names = {status: name for name, (status, _) in reversed(PROBLEMS.items())}
         name = names.get(error.status_code, "malformed" if error.status_code < 500 else "internal")
         details = {"not-found": "no such path; GET /openapi.json lists them", "method": "this path takes other methods"}
-        detail = details.get(name, HTTPStatus(error.status_code).phrase)
-        return Problem(name, detail, error.headers or {}).response()
+        return Problem(name, details.get(name, HTTPStatus(error.status_code).phrase), error.headers or {}).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

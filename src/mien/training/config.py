@@ -386,14 +386,11 @@ class TrainConfig:
         """Build a config from plain tables, as `to_dict` returns them. Raises ConfigError: unknown key or invalid value."""
         init = table.get("model", {}).get("init") if isinstance(table.get("model"), Mapping) else None
         if isinstance(init, str):
-            raise ConfigError(
-                f"{where}: model.init is a table since mien 0.2; write init = {{ file = {init!r}, kind = … }}", value=init
-            )
+            message = f"{where}: model.init is a table since mien 0.2; write init = {{ file = {init!r}, kind = … }}"
+            raise ConfigError(message, value=init)
         config = tables.build(TrainConfig, table, where, short=recipes.ALIASES)
-        for field_, name, known in (
-            ("optim: name", config.optim.name, OPTIMIZERS),
-            ("schedule: kind", config.schedule.kind, SCHEDULES),
-        ):
+        named = {"optim: name": (config.optim.name, OPTIMIZERS), "schedule: kind": (config.schedule.kind, SCHEDULES)}
+        for field_, (name, known) in named.items():
             if name not in known and ":" not in name:
                 hint = did_you_mean(name, known)
                 expected = f"one of {', '.join(known)} or module:function"

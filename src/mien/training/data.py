@@ -378,8 +378,7 @@ def open_split(config: DataConfig, split: str) -> Dataset:
 def without_leaks(train: Dataset, others: Sequence[Dataset]) -> Dataset:
     """Return the training images that do not occur, byte for byte, in the other splits."""
     known = {digest for other in others for digest in _contents(other)}
-    kept = np.array([digest not in known for digest in _contents(train)], bool)
-    return train.take(np.flatnonzero(kept))
+    return train.take(np.flatnonzero(np.array([digest not in known for digest in _contents(train)], bool)))
 
 
 def _contents(data: Dataset) -> Iterator[bytes]:

@@ -134,17 +134,11 @@ def load_initial_weights(
 ) -> LoadReport:
     """Set the weights of a network from a file that was trained on other data; layers with other classes stay random.
 
-    A network with one input channel gets the sum of the first layer over red, green and blue.
-
-    Args:
-        model: the network, from `mien.models.build`.
-        name: its name there.
-        init: the file and its kind; see the table of this module.
-        feed: input format of the network, as in its card, for `.npz` files; None: RGB with ImageNet normalization.
-        images: returns (N, C, H, W) preprocessed training images, a hundred or more; needed for `faceres` and `.onnx`.
-
-    Raises:
-        WeightsError: the file is unreadable, does not fit, or `images` is missing. The network is not changed.
+    A network with one input channel gets the sum of the first layer over red, green and blue. `model` is from
+    `mien.models.build`, by this `name`; `init` is described in the table of this module. `feed` is the input format of the
+    network, as in its card, for `.npz` files; None: RGB with ImageNet normalization. `images` returns (N, C, H, W) preprocessed
+    training images, a hundred or more; needed for `faceres` and `.onnx`. Raises WeightsError: the file is unreadable, does not
+    fit, or `images` is missing; the network is not changed.
     """
     path = _file(init.file)
     exported = path.suffix == ".onnx"

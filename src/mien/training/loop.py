@@ -14,7 +14,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
         if run.accelerator.is_main_process:
             stack.enter_context(locked_folder(run.out))
             run_dir.open_run(run.out, config, (run.train, run.validation), run.accelerator.device)
-        stack.enter_context(tracking.closing(run.accelerator))
-        interrupted = stack.enter_context(_sigterm())
+        stack.callback(tracking.finish, run.accelerator)
+        interrupted = _sigterm(stack)
         run.report({"event": "start", **summary(run)})
         while progress.epoch < config.epochs and not out_of_patience(config, progress):
             start_epoch(run)
@@ -424,15 +424,10 @@ def _not_finite(run: Run, batch: Batch, terms: dict[str, Tensor]) -> TrainingErr
     return TrainingError(message, path=run.checkpoint, value=names)
 
 
-@contextlib.contextmanager
-def _sigterm() -> Generator[threading.Event]:
-    """Yield an event that SIGTERM sets, so that the current step is finished first."""
+def _sigterm(stack: contextlib.ExitStack) -> threading.Event:
+    """Return an event that SIGTERM sets until the stack is closed, so that the current step is finished first."""
     received = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.set())
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, lambda number, frame: received.set())
+        stack.callback(signal.signal, signal.SIGTERM, before)
+    return received

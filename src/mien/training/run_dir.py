@@ -1,5 +1,6 @@
 """Files of a run: config, environment, metrics of every epoch, learning curves, checkpoint, and best weights with card."""
 
+import functools
 import json
 import os
 import platform
@@ -31,6 +32,9 @@ MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "fla
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 RESUME = "free some space or fix the permissions, then resume"
 CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
+
+write = functools.partial(write_file, advice=RESUME, error=TrainingError)
+"""Write a file (path and content) atomically; raises TrainingError if that fails."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -71,11 +75,6 @@ def identity_of(config: TrainConfig) -> dict[str, Any]:
 def identity_of_saved(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same of a saved identity, which may be of mien 0.1."""
     return identity_of(TrainConfig.of(upgrade(table)))
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically; raises TrainingError if that fails."""
-    write_file(path, content, RESUME, TrainingError)
 
 
 def open_run(out: Path, config: TrainConfig, splits: Sequence[Mixture], device: torch.device) -> None:

@@ -80,7 +80,8 @@ def space(assignments: Sequence[str]) -> Space:
         name, _, values = text.partition("=")
         low, dots, high = values.partition("..")
         try:
-            found[name] = Interval(*map(_number, (low, high))) if dots else [value for value in values.split(",") if value]
+            ends = (int(end) if end.isdecimal() else float(end) for end in (low, high) if dots)
+            found[name] = Interval(*ends) if dots else [value for value in values.split(",") if value]
         except ValueError:
             found[name] = []
         given = found[name]
@@ -88,10 +89,6 @@ def space(assignments: Sequence[str]) -> Space:
             expected = "FIELD=VALUE,VALUE or FIELD=LOW..HIGH, for example optim.lr=1e-3,3e-4"
             raise ConfigError(f"--set {text!r} must be {expected}", value=text)
     return found
-
-
-def _number(text: str) -> float:
-    return int(text) if text.isdecimal() else float(text)
 
 
 def settings_of(space: Space, sample: int = 0, seed: int = 0) -> list[Setting]:
@@ -238,8 +235,7 @@ def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
             config = TrainConfig.load(member.out / "config.toml").data[0]
             data = open_split(config, "test")
             options: dict[str, Any] = {"faces": config.faces, "detector": config.detector, "page": False}
-            report = evaluate(member.out, data, out=member.out / "test", **options)
-            reports.setdefault(member.seed, []).append(report)
+            reports.setdefault(member.seed, []).append(evaluate(member.out, data, out=member.out / "test", **options))
     for metric, value in rate(reports, metrics).items() if reports else ():
         number = sum(map(len, reports.values()))
         deviation = math.nan if value.deviation is None else value.deviation

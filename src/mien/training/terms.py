@@ -37,8 +37,7 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 """Kind → option → type; `mien.training.criterion` has their meaning and defaults."""
 
-TAUGHT = ("distil",)
-"""Kinds whose targets are predictions of a teacher."""
+TAUGHT = ("distil",)  # kinds whose targets are predictions of a teacher
 TARGETS: dict[str, str] = {
     "votes": "votes",
     "binary": "soft",
@@ -50,14 +49,10 @@ TARGETS: dict[str, str] = {
 }
 """Target of a kind, if not `label`."""
 
-CLASSIFYING = ("cross-entropy", "votes", "binary")
-"""Kinds of loss terms on class scores."""
-CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
-"""Metrics of class scores."""
-CONCORDANCE = ("ccc_valence", "ccc_arousal")
-"""Metrics of valence and arousal."""
-LOSS = "validation_loss"
-"""The loss of the recipe without terms of a teacher, as a metric."""
+CLASSIFYING = ("cross-entropy", "votes", "binary")  # kinds of loss terms on class scores
+CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")  # metrics of class scores
+CONCORDANCE = ("ccc_valence", "ccc_arousal")  # metrics of valence and arousal
+LOSS = "validation_loss"  # the loss of the recipe without terms of a teacher, as a metric
 
 
 def check(config: TrainConfig) -> None:

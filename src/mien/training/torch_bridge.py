@@ -50,8 +50,7 @@ class FaceDataset(TorchDataset[tuple[Tensor, int]]):
         augmentation.check(transforms)
         self.data, self.card, self.transforms = data, card, tuple(transforms)
         self.preprocess = Preprocess.of(card)
-        places = index_map(data.labels, card.labels)
-        self.labels = np.where(data.label >= 0, places[data.label], -1)
+        self.labels = np.where(data.label >= 0, index_map(data.labels, card.labels)[data.label], -1)
 
     def __len__(self) -> int:
         return len(self.data)

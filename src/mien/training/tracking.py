@@ -1,9 +1,8 @@
 """Experiment trackers of accelerate (TensorBoard, Weights & Biases, MLflow …): config, losses of steps, metrics, figures."""
 
-import contextlib
 import io
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +39,10 @@ def start(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
     )
 
 
-@contextlib.contextmanager
-def closing(accelerator: Accelerator) -> Generator[None]:
-    """Close the trackers at the end, also after an error: what they have buffered is written then."""
-    try:
-        yield
-    finally:
-        for tracker in accelerator.trackers:  # accelerate's end_training would also end the group of processes.
-            tracker.finish()
+def finish(accelerator: Accelerator) -> None:
+    """Close the trackers: what they have buffered is written then."""
+    for tracker in accelerator.trackers:  # accelerate's end_training would also end the group of processes.
+        tracker.finish()
 
 
 def log_figures(accelerator: Accelerator, figures: Mapping[str, Figure], step: int) -> None:

@@ -101,8 +101,7 @@ Quality = Annotated[tuple[float, float], Range(1, 95)]
 Interpolation = Literal["nearest", "bilinear"]
 Border = Literal["black", "mirror"]
 
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R 601 weights of red, green and blue."""
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601 weights of red, green and blue
 
 
 def sometimes(default: float = 1.0) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:

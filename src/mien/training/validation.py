@@ -21,8 +21,7 @@ from .criterion import Criterion, field_of
 from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches, placed
 from .terms import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
 
-MIN_CALIBRATION = 100
-"""Minimum number of labeled images for calibration."""
+MIN_CALIBRATION = 100  # minimum number of labeled images for calibration
 BATCH = 128
 SMALLER_IS_BETTER = ("nll", LOSS)
 
@@ -78,8 +77,7 @@ def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the outputs of all processes, each (n, …), in the order of the split."""
     whole = {}
     for name, first in parts[0].items():
-        total = sum(len(part[name]) for part in parts)
-        values = np.empty((total, *first.shape[1:]), first.dtype)
+        values = np.empty((sum(len(part[name]) for part in parts), *first.shape[1:]), first.dtype)
         for process, part in enumerate(parts):
             if len(part[name]):  # The shape of an empty part is unknown.
                 values[process :: len(parts)] = part[name]

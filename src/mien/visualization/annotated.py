@@ -77,10 +77,8 @@ class AnnotatedCopies:
     def write(self, image: Any, result: Result) -> Path | None:
         """Write an annotated image, as for `mien.draw`, or append the next frame of a video, whose result has a time.
 
-        Returns the path that the copy has, or will have; None where the image could not be read.
-
-        Raises:
-            ConfigError: the disk is full, or the folder is not writable.
+        Returns the path that the copy has, or will have; None where the image could not be read. Raises ConfigError: the disk
+        is full, or the folder is not writable.
         """
         if result.status == "unreadable":
             return None

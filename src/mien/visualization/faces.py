@@ -6,8 +6,6 @@ are distinguishable under the three kinds of color blindness (measured in the te
 code. The font is Pillow's own.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -108,7 +106,7 @@ def color(face: Face) -> Ink:
     return COLORS.get(face.label, UNKNOWN) if face.certain else UNCERTAIN
 
 
-def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> tuple[list[Label | Bars], Placement]:
+def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> tuple["list[Label | Bars]", Placement]:
     """Place bars at as many of the largest faces as there is room for, and labels at the others.
 
     `boxes` are their (N, 4) boxes on a canvas of width and height `size`: left, top, right, bottom.

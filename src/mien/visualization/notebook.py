@@ -18,8 +18,7 @@ WIDEST = 800  # longer side in pixels of the image in a notebook
 def plot(result: Result, image: Any = None, *, layers: Sequence[Layer] = ("pose", "gaze"), enlarge: bool = True) -> Image.Image:
     """Return the annotated image; see `Result.plot`.
 
-    Raises:
-        SourceError: the image of the result cannot be read again and is not given.
+    Raises SourceError: the image of the result cannot be read again and is not given.
     """
     if image is None and (result.time is not None or result.source.startswith("<")):
         raise SourceError(

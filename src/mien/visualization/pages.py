@@ -29,11 +29,23 @@ def html_page(title: str, parts: Iterable[str], style: str = STYLE) -> str:
     )
 
 
-def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
-    """Return an image as a `data:` URI in one of Pillow's formats, with its options."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+def data_uri(image: Image.Image | bytes, kind: str, **options: Any) -> str:
+    """Return an encoded image, or one that is encoded in one of Pillow's formats with its options, as a `data:` URI."""
+    if isinstance(image, Image.Image):
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        image = file.getvalue()
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(image).decode()}"
+
+
+def decimal(value: float | None) -> str:
+    """Return a number with three decimals; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in percent, with one decimal and without the sign; a dash for None."""
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

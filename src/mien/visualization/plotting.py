@@ -77,9 +77,7 @@ def figure_bytes(figure: Figure, kind: str, **more: Any) -> bytes:
 def figure_kind(path: str | Path) -> str:
     """Return the format of a figure file by its suffix.
 
-    Raises:
-        ConfigError: another suffix.
-        MissingExtra: matplotlib is not installed.
+    Raises ConfigError: another suffix; MissingExtra: matplotlib is not installed.
     """
     require_matplotlib()
     kind = Path(path).suffix.lower().removeprefix(".")
@@ -92,8 +90,7 @@ def figure_kind(path: str | Path) -> str:
 def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure atomically as `.png`, `.svg` or `.pdf`.
 
-    Raises:
-        ConfigError: another suffix, a full disk, or a folder that is not writable.
+    Raises ConfigError: another suffix, a full disk, or a folder that is not writable.
     """
     write_file(path, figure_bytes(figure, figure_kind(path)))
     return Path(path)

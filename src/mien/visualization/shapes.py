@@ -11,11 +11,8 @@ from PIL import Image, ImageDraw
 
 Ink = tuple[int, int, int]  # red, green and blue, 0 … 255
 DARK: Ink = (18, 21, 26)  # color of plates and of the halo around lines, which keeps them visible on any background
-
-Move = Callable[[np.ndarray], list[tuple[float, float]]]
-"""Points (P, 2) of the canvas → points of a finer mask."""
-Shape = Callable[[ImageDraw.ImageDraw, Move, int], None]
-"""Draws a shape into a mask, which is finer by this factor."""
+Move = Callable[[np.ndarray], list[tuple[float, float]]]  # points (P, 2) of the canvas → points of a finer mask
+Shape = Callable[[ImageDraw.ImageDraw, Move, int], None]  # draws a shape into a mask, which is finer by this factor
 
 
 def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alpha: float = 1) -> None:

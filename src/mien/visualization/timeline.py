@@ -83,9 +83,8 @@ class Timeline:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline in the format of the suffix.
 
-        Raises:
-            ConfigError: the suffix is not one of `SUFFIXES`, or the file cannot be written.
-            MissingExtra: matplotlib is not installed.
+        Raises ConfigError: the suffix is not one of `SUFFIXES`, or the file cannot be written; MissingExtra: matplotlib is not
+        installed.
         """
         path = Path(path)
         check_timeline(path)
@@ -255,9 +254,8 @@ def _rgb(label: str) -> np.ndarray:
 def check_timeline(path: str | os.PathLike[str], *, inputs: Iterable[str] = (), overwrite: bool = True) -> None:
     """Check before any inference that a timeline can be drawn and written.
 
-    Raises:
-        ConfigError: an unknown extension, one of the inputs, or an existing file that mien did not write.
-        MissingExtra: matplotlib is not installed.
+    Raises ConfigError: an unknown extension, one of the inputs, or an existing file that mien did not write; MissingExtra:
+    matplotlib is not installed.
     """
     check_output(path, "--timeline", SUFFIXES, MARK.encode(), inputs=inputs, overwrite=overwrite)
     require_matplotlib()

@@ -24,21 +24,13 @@ __all__ = [
 
 
 def open_splits(
-    name: str,
-    root: str | Path,
-    protocol: str = "",
-    *,
-    damaged: Damaged = "skip",
-    options: Mapping[str, str] | None = None,
+    name: str, root: str | Path, protocol: str = "", *, damaged: Damaged = "skip", options: Mapping[str, str] | None = None
 ) -> dict[str, Dataset]:
     """Return the splits to audit: those of `protocol`, by default the parts named by the files, or `"all"` without parts.
 
-    Raises:
-        DatasetError: the data is missing.
-        UnknownName: unknown dataset or protocol.
+    Raises DatasetError: the data is missing; UnknownName: unknown dataset or protocol.
     """
     known = reader(name)
     as_filed = (name for name, entry in known.protocols.items() if entry.splits is official and not entry.options)
-    chosen = protocol or next(as_filed, "")
-    whole = known.open(root, "all", chosen, damaged=damaged, options=options)
+    whole = known.open(root, "all", protocol or next(as_filed, ""), damaged=damaged, options=options)
     return known.deal(whole) if protocol or (whole.part != "").any() else {"all": whole}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DatasetError
+from ...errors import DatasetError, reason
 from ...labels import AFFECTNET11, ALPHABETICAL8
 from .cache import mapped
 from .dataset import Dataset
@@ -100,7 +100,7 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
             )
             rows.append((stem, int(expression) if abs(expression) < 100 else -1, valence, arousal))
         except Exception as error:  # numpy evaluates the header and raises anything.
-            damage.append(f"annotations of {stem}: {' '.join(str(error).split())[:200] or type(error).__name__}")
+            damage.append(f"annotations of {stem}: {reason(error)}")
     columns = list(zip(*rows, strict=True)) or [()] * 4
     return {
         "stem": texts(columns[0]),
@@ -141,5 +141,4 @@ def read_folders(place: Place) -> Dataset:
         )
         raise DatasetError(message, path=place.base, expected=tuple(ORDERS))
     numbers = {str(number): name for number, name in enumerate(ORDERS.get(order, AFFECTNET11))}
-    ignore = set(AFFECTNET11) - set(place.labels)
-    return read_class_folders(place, folders, place.labels, numbers=numbers, ignore=ignore)
+    return read_class_folders(place, folders, place.labels, numbers=numbers, ignore=set(AFFECTNET11) - set(place.labels))

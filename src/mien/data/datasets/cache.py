@@ -12,28 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError
-from ...io.files import locked
+from ...io.files import cache_folder, locked
 
 VERSION = "2"  # changes whenever a parser returns other arrays for the same file
-
-
 LIST = "arrays.json"  # index of the arrays of an entry: programs that clean cache folders delete single files
-
-
 PART = ".part-"  # prefix of an entry while it is written; the process number follows
 
 
 def folder() -> Path | None:
-    """Return the cache folder: `$MIEN_CACHE/datasets`, else `mien/datasets` in the user's cache folder.
-
-    None for a user without a home folder, as in containers that run under a bare user number.
-    """
-    if cache := os.environ.get("MIEN_CACHE"):
-        return Path(cache) / "datasets"
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / "datasets"
-    except RuntimeError:
-        return None
+    """Return the folder of the cache; see `mien.io.files.cache_folder`."""
+    return cache_folder("datasets")
 
 
 def file_digest(*paths: Path) -> str:

@@ -37,7 +37,6 @@ SYNONYMS = {
 """Meaning → names of columns, best first; case does not matter."""
 
 NUMBERS = ("valence", "arousal")  # columns of numbers; empty where not annotated
-
 UNLABELED = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "unlabeled", "unlabelled"})
 """Cells of the label column that mean that there is none, in lower case, unless the label set has a class of that name."""
 
@@ -98,8 +97,7 @@ def _columns(path: Path, header: Sequence[str], place: Place) -> dict[str, str]:
     found = {what: lower[name] for what, names in SYNONYMS.items() for name in reversed(names) if name in lower}
     if wanted := place.options["label"]:
         if wanted.lower() not in lower:
-            hint = did_you_mean(wanted, header)
-            message = f"{path} has no column {wanted!r}; it has: {shown(header)}{hint}"
+            message = f"{path} has no column {wanted!r}; it has: {shown(header)}{did_you_mean(wanted, header)}"
             raise DatasetError(message, path=path, line=1, value=wanted, expected=header)
         found["label"] = lower[wanted.lower()]
     if "path" not in found:

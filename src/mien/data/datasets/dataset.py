@@ -223,9 +223,7 @@ class Dataset(Sequence[Sample]):
 
     def evenly(self, number: int) -> Dataset:
         """Return at most `number` images, spread evenly over the data; all for 0. A negative number raises DatasetError."""
-        if self._all(number):
-            return self
-        return self.take(np.linspace(0, len(self) - 1, number).astype(int))
+        return self if self._all(number) else self.take(np.linspace(0, len(self) - 1, number).astype(int))
 
     def of_each_class(self, number: int) -> Dataset:
         """Return `number` images, of every class the same share of what there is, spread evenly; all of them for 0."""

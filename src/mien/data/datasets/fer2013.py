@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DatasetError
+from ...errors import DatasetError, reason
 from ...labels import FER2013 as LABELS
 from ...labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
@@ -63,8 +63,7 @@ def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
     except Exception as error:  # zip files, numpy's headers and missing arrays each have errors of their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DatasetError(f"{path} is corrupt or not a fer2013.npz: {reason}; copy it again", path=path) from error
+        raise DatasetError(f"{path} is corrupt or not a fer2013.npz: {reason(error)}; copy it again", path=path) from error
     rows = len(arrays["label"]) if arrays["label"].ndim else 0
     wanted = {
         "images": ((rows, SIDE, SIDE), 255),

@@ -81,8 +81,7 @@ def _dda(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     winner_only = votes[:, :8].copy()
     winner_only[:, 0] += votes[:, 8]
     kept &= winner_only.any(1)
-    distribution = np.where(kept[:, None], np.eye(8)[winner_only.argmax(1)], 0)
-    return distribution, kept
+    return np.where(kept[:, None], np.eye(8)[winner_only.argmax(1)], 0), kept
 
 
 def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
@@ -91,8 +90,7 @@ def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     Returns (N, 10) uint8 votes, N image names, and N words of `Usage` (empty in `label.csv`). A row without ten valid votes
     raises DatasetError.
     """
-    headed = path.name.lower() != "label.csv"
-    columns = None if headed else ["Image name", "box", *FERPLUS_VOTES]
+    columns = ["Image name", "box", *FERPLUS_VOTES] if path.name.lower() == "label.csv" else None
     votes, names, usage = [], [], []
     for line, row in read_rows(path, columns):
         try:
@@ -121,9 +119,8 @@ def read_with_csv(place: Place) -> Dataset:
     votes, _, usage = read_votes(path)
     row = data.names.astype(np.int64)
     if len(votes) < (row.max(initial=-1) + 1) or (len(votes) != len(row) and not place.damage.found):
-        raise DatasetError(
-            f"{path} has {len(votes)} rows of votes for {len(row)} images; rows are matched, so both must be complete"
-        )
+        message = f"{path} has {len(votes)} rows of votes for {len(row)} images; rows are matched, so both must be complete"
+        raise DatasetError(message)
     part = np.array([part_of(word) for word in usage])
     if len(wrong := np.flatnonzero(part[row] != data.part)):
         first = int(row[wrong[0]])
@@ -164,8 +161,7 @@ def read_microsoft(place: Place) -> Dataset:
             "and the names in class folders of other copies (Training_123.jpg) do not contain the row: use fer2013.csv beside "
             "fer2013new.csv"
         )
-    data = of_files(place.base, FERPLUS, names, [-1] * len(names), parts)
-    return _labeled(place, data, np.array(rows))
+    return _labeled(place, of_files(place.base, FERPLUS, names, [-1] * len(names), parts), np.array(rows))
 
 
 def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:

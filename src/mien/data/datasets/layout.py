@@ -1,7 +1,5 @@
 """Detection of the layout of a dataset folder, and collection of its invalid rows."""
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -71,7 +69,7 @@ class Layout:
     marks: tuple[str, ...]
     """Paths that must all exist below the base, such as `"train_set/images"`: `a|b` matches either, `*` and `?` are wildcards,
     a trailing `/` requires a folder, case does not matter."""
-    read: Callable[[Place], Dataset]
+    read: Callable[[Place], "Dataset"]
     """Reads all parts of it into one dataset."""
     copies: str = ""
     """Public copies of the dataset that have it, by their published descriptions."""

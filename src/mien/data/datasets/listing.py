@@ -116,9 +116,8 @@ def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
             message = f"{path} line {reader.line_num} is not valid csv: {error}; check its quotes"
             raise DatasetError(message, path=path, line=reader.line_num) from error
         except UnicodeError as error:
-            raise DatasetError(
-                f"{path} is not valid {encoding.upper()}; save it as UTF-8", path=path, value=encoding
-            ) from error
+            message = f"{path} is not valid {encoding.upper()}; save it as UTF-8"
+            raise DatasetError(message, path=path, value=encoding) from error
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DatasetError
-from ...io.files import atomic_write
+from ...io.files import write_file
 from .dataset import Dataset
 
 Rows = dict[str, np.ndarray]
@@ -194,9 +194,7 @@ class Clean:
 
     def write(self, path: str | Path) -> None:
         """Write the file as JSON."""
-        text = json.dumps(asdict(self), indent=1, sort_keys=True)
-        with atomic_write(path) as part:
-            part.write_text(text + "\n", encoding="utf-8")
+        write_file(path, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
     def apply(self, data: Dataset, path: str) -> Dataset:
         """Return one split without the excluded images; DatasetError if `data` is another copy or dataset."""

@@ -33,9 +33,8 @@ def read_list(place: Place) -> Dataset:
     path = place.marked[0]
     folder = child(place.base, f"Image/{kind}", f"{kind}/{kind}", kind)
     if folder is None:
-        raise DatasetError(
-            f"RAF-DB under {place.base} has no images in Image/{kind}; images=aligned|original chooses the other folder"
-        )
+        message = f"RAF-DB under {place.base} has no images in Image/{kind}; images=aligned|original chooses the other folder"
+        raise DatasetError(message)
     listed, inner = ListedImages(place, place.base), folder.relative_to(place.base).as_posix()
     manual = child(place.base, "Annotation/manual", "Annotation/Annotation/manual")
     boxes = child(place.base, "Annotation/boundingbox", "Annotation/Annotation/boundingbox") if kind == "original" else None

@@ -27,9 +27,8 @@ def read(place: Place) -> Dataset:
     kind = next((kind for kind, folders in found.items() if folders), None)
     if kind is None:
         looked = " or ".join(pattern for kind in found for pattern in FOLDERS[kind].values())
-        raise DatasetError(
-            f"SFEW under {place.base} has no class folders in {looked}; images=aligned|whole chooses the other version"
-        )
+        message = f"SFEW under {place.base} has no class folders in {looked}; images=aligned|whole chooses the other version"
+        raise DatasetError(message)
     data = read_class_folders(place, found[kind], ALPHABETICAL7)
     stems = [str(name).rpartition("/")[2].rpartition(".")[0].rsplit("_", 2) for name in data.names]
     return dataclasses.replace(

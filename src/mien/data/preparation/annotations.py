@@ -1,6 +1,5 @@
 """Annotations of s-Aff-Wild2 reduced to the frames that can be used for training, with the reasons of the others."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError, DatasetError
-from ...io.files import LineFeeds, atomic_write
+from ...io.files import csv_text, write_file
 from ...labels import ACTION_UNITS
 from ..datasets import reader
 from ..datasets.affwild2 import COMPLETE, Annotations, annotation_files, read_annotations
@@ -44,11 +43,9 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
 
     Writes `filtered_{training,validation}_set_annotations.csv` to `out`: a header, then image, valence, arousal, expression and
     twelve action units in the columns of the original; a value that is missing stays −5 or −1. `filter` is `"strict"` (all
-    annotations, as the published systems do), `"valence-arousal"`, `"expression"`, `"action-units"`, or `"none"`.
-
-    Raises:
-        ConfigError: unknown filter, the disk is full, or the folder is not writable.
-        DatasetError: annotation file not found, or unexpected counts in a complete file.
+    annotations, as the published systems do), `"valence-arousal"`, `"expression"`, `"action-units"`, or `"none"`. Raises
+    ConfigError: unknown filter, the disk is full, or the folder is not writable; DatasetError: annotation file not found, or
+    unexpected counts in a complete file.
     """
     known = reader("affwild2")
     if filter not in (filters := known.options["filter"].choices):
@@ -69,10 +66,9 @@ def _curate(part: str, source: Path, out: Path, which: str, published: int) -> C
         counts = f"the {rows:,} rows of the full file, but {number:,} instead of {COMPLETE[part]:,} are complete"
         raise DatasetError(f"{source} has {counts}; download it again", path=source, value=number, expected=COMPLETE[part])
     target = out / NAMES[part]
-    with atomic_write(target) as copy, copy.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(LineFeeds(file))
-        writer.writerow(["image", "valence", "arousal", "expression", *ACTION_UNITS])
-        writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
+    lines = [["image", "valence", "arousal", "expression", *ACTION_UNITS]]
+    lines += [_row(table, row) for row in np.flatnonzero(kept).tolist()]
+    write_file(target, csv_text(lines), errors="surrogateescape")
     return Curated(part, target.name, rows, number, _reasons(table, kept), len(damage.found), True if full else None)
 
 

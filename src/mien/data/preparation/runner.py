@@ -5,7 +5,6 @@ The output folder documents itself: `prepared.jsonl` has a line per image, writt
 prepared image, and makes the folder a dataset (`csv`).
 """
 
-import csv
 import hashlib
 import itertools
 import json
@@ -23,7 +22,7 @@ from PIL import Image
 
 from ... import __version__
 from ...errors import ConfigError, SourceError
-from ...io.files import LOCK, LineFeeds, atomic_write, locked_folder, write_errors
+from ...io.files import LOCK, atomic_write, csv_text, locked_folder, write_errors, write_file
 from ...io.images import printable
 from ..datasets import Dataset
 
@@ -53,11 +52,9 @@ class Work(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return all settings as JSON values."""
-        ...
 
     def open(self) -> Callable[[np.ndarray], Made]:
         """Load models, once per process, and return the function for one image, (H, W, 3) uint8 RGB."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +88,8 @@ def prepare(
 
     Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`; the summary is also in
     `OUT/manifest.json`. Files of an earlier run with the same settings and data are kept; after an interruption, only the
-    images in progress are repeated.
-
-    Raises:
-        ConfigError: `out` contains another preparation, is locked by another process, or cannot be written.
+    images in progress are repeated. Raises ConfigError: `out` contains another preparation, is locked by another process, or
+    cannot be written.
     """
     with locked_folder(Path(out)):  # Journal and manifest have the same names in every process.
         return _prepare(splits, work, Path(out), format, workers, progress)
@@ -118,12 +113,12 @@ def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: st
             journal.write(json.dumps(line) + "\n")
         progress(1)
     lines = [done[task.split, task.stem] for task in tasks]
-    _write(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
+    write_file(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines), AGAIN)
     _write_labels(folder, splits, zip(tasks, lines, strict=True))
     counts = {name: Counter(line["status"] for line in lines if line["split"] == name) for name in splits}
     status = {name: dict(sorted(count.items())) for name, count in counts.items()}
     digest = _digest(folder, sorted(file for line in lines for file in line["files"]))
-    _write(folder / MANIFEST, json.dumps({**settings, "status": status, "digest": digest}, indent=1) + "\n")
+    write_file(folder / MANIFEST, json.dumps({**settings, "status": status, "digest": digest}, indent=1) + "\n", AGAIN)
     return Summary(status, len(waiting), digest)
 
 
@@ -200,18 +195,13 @@ def _tasks(split: str, data: Dataset) -> list[_Task]:
     return tasks
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path, AGAIN) as part:
-        part.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
-
-
 def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the lines of the journal whose files exist; raise for a folder with other content."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         if any(path.name != LOCK for path in folder.iterdir()):
             raise ConfigError(f"{folder} is not empty and not a preparation; choose a new folder", path=folder)
-        _write(manifest, json.dumps(settings, indent=1) + "\n")
+        write_file(manifest, json.dumps(settings, indent=1) + "\n", AGAIN)
         return {}
     before = json.loads(manifest.read_text(encoding="utf-8"))
     for part in ("settings", "source"):
@@ -234,17 +224,13 @@ def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], 
 def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tuple[_Task, dict[str, Any]]]) -> None:
     """Write the prepared images with their annotations for the dataset `csv`."""
     groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
-    with (
-        atomic_write(folder / LABELS, AGAIN) as part,
-        part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        writer = csv.writer(LineFeeds(file))
-        writer.writerow(["image", "label", "split", "subject", "sequence", "valence", "arousal", "status", *groups])
-        for task, line in done:
-            if line["files"]:
-                sample = splits[task.split][task.row]
-                known = [sample.label, task.split, sample.subject, sample.sequence, sample.valence, sample.arousal]
-                writer.writerow([line["files"][0], *known, line["status"], *(sample.groups.get(name) for name in groups)])
+    rows: list[list[Any]] = [["image", "label", "split", "subject", "sequence", "valence", "arousal", "status", *groups]]
+    for task, line in done:
+        if line["files"]:
+            sample = splits[task.split][task.row]
+            known = [sample.label, task.split, sample.subject, sample.sequence, sample.valence, sample.arousal]
+            rows.append([line["files"][0], *known, line["status"], *(sample.groups.get(name) for name in groups)])
+    write_file(folder / LABELS, csv_text(rows), AGAIN, errors="surrogateescape")
 
 
 def _digest(folder: Path, files: list[str]) -> str:

@@ -23,7 +23,7 @@ from ...data.datasets import Dataset
 from ...errors import ConfigError
 from ...io.files import write_file
 from .. import evaluate
-from ..predictors import PEER
+from ..predictors import PEER, split_output
 from ..report import Report
 from .pages import RECIPE_COLUMNS, html, latex, markdown, recipe_rows
 from .recipes import Entry, named, recipes
@@ -129,7 +129,7 @@ def compare(
         raise ConfigError("compare needs at least one model and one dataset")
     out, entries = Path(out), []
     for place, given in enumerate(models):
-        model, head = _head(given)
+        model, head = split_output(given)
         folder = slug(_given_name(given)) or f"model{place}"
         for column, data in datasets.items():
             report = evaluate(
@@ -212,14 +212,6 @@ def _given_name(model: Any) -> str:
     if isinstance(model, (str, Path)):
         return str(model)
     return getattr(model, "name", None) or getattr(model, "__name__", type(model).__name__)
-
-
-def _head(model: Any) -> tuple[Any, str]:
-    """Return a model and its output, given after an @."""
-    if not isinstance(model, str) or model.startswith(PEER) or "@" not in model:
-        return model, ""
-    name, _, head = model.rpartition("@")
-    return name, head
 
 
 def slug(text: str) -> str:

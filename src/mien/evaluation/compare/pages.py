@@ -7,7 +7,7 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ...visualization.pages import html_page, html_table, markdown_table
+from ...visualization.pages import html_page, html_table, markdown_table, percent
 
 if TYPE_CHECKING:
     from . import Cell, Comparison
@@ -48,7 +48,7 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
         rows = []
         for (recipe, column), cell in comparison.recipes.items():
             for metric, one in cell.values.items():
-                spread = "–" if one.deviation is None else _percent(one.deviation)
+                spread = percent(one.deviation)
                 rows.append([recipe, column, title_of(metric), _cell(cell, metric), spread, str(one.seeds), str(one.folds)])
         found.append(("Recipes", ["recipe", "data", "metric", "mean (95 %)", "sd over seeds", "seeds", "folds"], rows))
         if rows := _difference_rows(comparison, tuple(comparison.members), comparison.recipes):
@@ -109,10 +109,10 @@ def latex(comparison: Comparison) -> str:
             if one is None:
                 texts.append("--")
                 continue
-            number = _percent(one.value)
+            number = percent(one.value)
             number = f"\\textbf{{{number}}}" if one.value == best[column, metric] else number
             stars = f"$^{{{stars}}}$" if (stars := _stars(cell, metric)) else ""
-            spread = f"$\\pm${_percent(one.deviation)}" if one.deviation is not None else _between(one)
+            spread = f"$\\pm${percent(one.deviation)}" if one.deviation is not None else _between(one)
             dagger = "$^\\dagger$" if (name, column) in comparison.unlike else ""
             texts.append(f"{number}{stars}{dagger} {{\\scriptsize {spread}}}")
         lines.append(" & ".join(texts) + r" \\")
@@ -145,8 +145,7 @@ def _difference_rows(comparison: Comparison, names: tuple[str, ...], cells: Mapp
             for metric, one in cells[name, column].differences.items():
                 between = f"{_signed(one.low)} … {_signed(one.high)}"
                 p = "" if one.p is None else f"{one.p:.2g}"
-                pair = f"{name} − {names[0]}"
-                rows.append([pair, column, title_of(metric), _signed(one.value), between, p, one.test])
+                rows.append([f"{name} − {names[0]}", column, title_of(metric), _signed(one.value), between, p, one.test])
     return rows
 
 
@@ -172,9 +171,7 @@ def _costs(comparison: Comparison, model: str) -> list[str]:
 
 def _cell(cell: Cell, metric: str) -> str:
     one = cell.values.get(metric)
-    if one is None:
-        return "–"
-    return f"{_percent(one.value)}{_stars(cell, metric)} {_between(one)}"
+    return "–" if one is None else f"{percent(one.value)}{_stars(cell, metric)} {_between(one)}"
 
 
 def _stars(cell: Cell, metric: str) -> str:
@@ -182,11 +179,7 @@ def _stars(cell: Cell, metric: str) -> str:
 
 
 def _between(one: Value) -> str:
-    return f"({_percent(one.low)} … {_percent(one.high)})"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    return f"({percent(one.low)} … {percent(one.high)})"
 
 
 def _signed(value: float | None) -> str:

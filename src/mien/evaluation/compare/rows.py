@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DatasetError
-from ...io.files import LineFeeds, atomic_write, locked
+from ...io.files import csv_text, locked, write_file
 from ..report import Report
 from ..tta import TEN_CROP, views
 
@@ -48,19 +48,16 @@ def row_of(report: Report) -> dict[str, str]:
     model, data = about["model"], about["dataset"]
     row: dict[str, Any] = {
         "model": model["name"],
-        "version": model.get("version"),
-        "output": model.get("output"),
+        **{key: model.get(key) for key in ("version", "output")},
         "dataset": data["name"],
-        "split": data["split"],
-        "protocol": data["protocol"],
+        **{key: data[key] for key in ("split", "protocol")},
         "faces": about["identity"]["faces"],
         "views": TEN_CROP if about["identity"]["views"] == list(map(str, views(TEN_CROP))) else len(about["identity"]["views"]),
         "sha256": (model.get("sha256") or "")[:12],
         "digest": data["digest"][:12],
         "n": figures["counts"]["official"],
         "n_answered": figures["counts"]["answered"],
-        "date": about["environment"]["date"],
-        "commit": about["environment"]["commit"],
+        **{key: about["environment"][key] for key in ("date", "commit")},
     }
     for name in FIGURES:
         one = figures.get("official", {}).get(name) or figures.get("answered", {}).get(name) or {}
@@ -117,10 +114,7 @@ def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write columns of rows as csv, atomically; missing cells are empty."""
-    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(LineFeeds(file))
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    write_file(path, csv_text([columns, *([_cell(row.get(name)) for name in columns] for row in rows)]))
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,5 @@
 """The report as one self-contained HTML page, without scripts or network access."""
 
-import base64
 import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from ...cards import ASSETS
 from ...errors import needs
+from ...visualization.pages import data_uri, decimal, percent
 from .metrics import CUTS, HEADLINE
 from .plots import inline_svg, shown_columns
 
@@ -49,7 +49,7 @@ def page(report: "Report") -> str:
     extra: dict[str, list[Extra]] = {}
     for image in report.extra:
         extra.setdefault(image.section, []).append(image)
-    templates = environment(autoescape=True, figure=_figure, percent=_percent, plain=_plain, image=_image)
+    templates = environment(autoescape=True, figure=decimal, percent=percent, plain=_plain, image=data_uri)
     return templates.get_template("report.html").render(
         title=report.title,
         figures=figures,
@@ -78,10 +78,6 @@ def _mistakes(report: "Report") -> list[dict[str, Any]]:
     return found
 
 
-def _image(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def _facts(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return a nested table as lines of name and text, without empty ones."""
     lines: list[tuple[str, str]] = []
@@ -102,11 +98,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"

@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 
 from ...errors import DatasetError
-from ...io.files import LineFeeds
+from ...io.files import csv_text
 
 OK, NO_FACE, UNREADABLE, OTHER_CLASS = "ok", "no face", "unreadable", "class not known"
 """Values of `status`. Images of a class that the model does not have are excluded from all metrics; images without a face and
@@ -133,10 +133,8 @@ class Predictions:
             "confidence": _cells(self.confidence),
             "certain": [("yes" if sure else "no") if known else "" for sure, known in zip(self.certain, ok, strict=True)],
         }
-        writer = csv.writer(LineFeeds(file))
-        if header:
-            writer.writerow(names)
-        writer.writerows(zip(*(cells[name] for name in names), strict=True))
+        rows = zip(*(cells[name] for name in names), strict=True)
+        file.write(csv_text([names, *rows] if header else rows))
         file.flush()
 
     def _stacked(self, names: Sequence[str]) -> np.ndarray:

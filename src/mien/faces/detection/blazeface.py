@@ -31,25 +31,17 @@ from .detections import Detections
 from .nms import average, suppress
 from .tiling import Region, nearest, padded, tiles
 
-SIDE, CELLS = 192, 48
-"""Side of the network's input in pixels, and number of output cells along each side."""
-SAME_FACE = 0.3
-"""IoU above which two detections of one view are one face."""
-SAME_IN_VIEWS = 0.5
-"""Share of the smaller box above which detections of two views are one face."""
+SIDE, CELLS = 192, 48  # side of the network's input in pixels, and number of output cells along each side
+SAME_FACE = 0.3  # IoU above which two detections of one view are one face
+SAME_IN_VIEWS = 0.5  # share of the smaller box above which detections of two views are one face
 
 THRESHOLD, THRESHOLD_TILES = 0.5, 0.65
 """Score thresholds of the whole image and of its tiles, which show more that can be mistaken for a face."""
-HINT = 0.1
-"""Score above which a detection below the threshold hints at a face that another view may show better."""
-SMALL, LARGE = 0.15, 0.4
-"""A hint at a small face is at most, one at a large face at least this share of the view's longer side."""
-ON_FACE = 0.3
-"""A hint with more than this share on a face that was found is part of that face."""
-FEW = 0.2
-"""Where no face found is larger than this share of the longer side, a larger one may fill the image."""
-ROUNDS, ROUNDS_SMALL_FACES = 2, 3
-"""Rounds of tiling by default, and with `small_faces`."""
+HINT = 0.1  # score above which a detection below the threshold hints at a face that another view may show better
+SMALL, LARGE = 0.15, 0.4  # a hint at a small face is at most, one at a large face at least this share of the view's longer side
+ON_FACE = 0.3  # a hint with more than this share on a face that was found is part of that face
+FEW = 0.2  # where no face found is larger than this share of the longer side, a larger one may fill the image
+ROUNDS, ROUNDS_SMALL_FACES = 2, 3  # rounds of tiling by default, and with `small_faces`
 
 
 class BlazeFace:

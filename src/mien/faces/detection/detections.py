@@ -18,12 +18,9 @@ class Detections:
         (1, [10.0, 10.0, 30.0, 34.0], 0.0)
     """
 
-    boxes: np.ndarray
-    """(N, 4) float32: left, top, right, bottom in pixels of the image; may extend beyond its border."""
-    scores: np.ndarray
-    """(N,) float32, descending. The scale depends on the detector."""
-    roll: np.ndarray
-    """(N,) float32: in-plane rotation of the face in radians, 0 upright, positive clockwise in the image."""
+    boxes: np.ndarray  # (N, 4) float32: left, top, right, bottom in pixels of the image; may extend beyond its border
+    scores: np.ndarray  # (N,) float32, descending. The scale depends on the detector.
+    roll: np.ndarray  # (N,) float32: in-plane rotation of the face in radians, 0 upright, positive clockwise in the image
     points: np.ndarray | None = None
     """(N, K, 2) float32: keypoints, the eyes first, the one on the left of an upright face before the other. None where the
     detector has none."""

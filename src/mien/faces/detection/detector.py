@@ -13,18 +13,15 @@ from ...metrics.boxes import area, centers, containment, sides
 from .detections import Detections
 from .nms import suppress
 
-UPRIGHT = 45.0
-"""Degrees of roll up to which the detectors find faces in an image as it is (measured, see docs/log.md)."""
-SAME_FACE = 0.5
-"""Share of the smaller box inside the other above which detections of different rotations are one face."""
+UPRIGHT = 45.0  # degrees of roll up to which the detectors find faces in an image as it is (measured, see docs/log.md)
+SAME_FACE = 0.5  # share of the smaller box inside the other above which detections of different rotations are one face
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
     """A function from an image to `Detections`; opened by `open_detector`, which describes the options."""
 
-    search: Callable[[np.ndarray], Detections]
-    """Detects the upright faces of an image."""
+    search: Callable[[np.ndarray], Detections]  # detects the upright faces of an image
     min_size: float
     max_faces: int | None
     max_roll: float
@@ -42,9 +39,7 @@ class Detector:
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of an image (H, W, 3) uint8 RGB, best first.
 
-        Raises:
-            TypeError: the image is not a uint8 array.
-            ValueError: the image has another shape or is empty.
+        Raises TypeError: the image is not a uint8 array; ValueError: the image has another shape or is empty.
         """
         return self._faces(self.search, image)
 

@@ -13,17 +13,14 @@ import numpy as np
 from ...errors import MissingExtra
 from .detections import Detections
 
-WINDOW = 80
-"""Smallest face in pixels that is found without upsampling."""
-SMALLEST, SMALLEST_SMALL_FACES = 40, 20
-"""Smallest face in pixels by default, and with `small_faces`."""
+WINDOW = 80  # smallest face in pixels that is found without upsampling
+SMALLEST, SMALLEST_SMALL_FACES = 40, 20  # smallest face in pixels by default, and with `small_faces`
 
 
 class Dlib:
     """dlib's detector, upsampling the image as often as the smallest face requires.
 
-    Raises:
-        MissingExtra: dlib is not installed.
+    Raises MissingExtra: dlib is not installed.
     """
 
     def __init__(self, *, threshold: float | None, min_size: float, small_faces: bool, threads: int) -> None:

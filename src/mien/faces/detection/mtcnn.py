@@ -21,32 +21,22 @@ from .detections import Detections
 from .nms import Overlap, suppress
 from .resize import area
 
-SMALLEST, SMALLEST_SMALL_FACES = 20, 12
-"""Smallest face in pixels by default, and with `small_faces`."""
-CELL, STRIDE = 12, 2
-"""The first network scores squares of `CELL` pixels, every `STRIDE` pixels."""
-SQUARES = (24, 48)
-"""Input sides of the second and the third network."""
+SMALLEST, SMALLEST_SMALL_FACES = 20, 12  # smallest face in pixels by default, and with `small_faces`
+CELL, STRIDE = 12, 2  # the first network scores squares of `CELL` pixels, every `STRIDE` pixels
+SQUARES = (24, 48)  # input sides of the second and the third network
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
     """Details in which implementations of the cascade differ."""
 
-    factor: float
-    """Scale factor between levels of the image pyramid."""
-    thresholds: tuple[float, float, float]
-    """Score thresholds of the three networks."""
-    extent: int
-    """Distance from the first pixel of a cell to its last, in pixels of the scaled image."""
-    whole: Callable[[np.ndarray], np.ndarray]
-    """Rounding of coordinates to whole pixels."""
-    origin: int
-    """Number of an image's first pixel."""
-    inclusive: bool
-    """Whether a box includes its last pixel in every step, or only when it is cropped and compared."""
-    resize: Callable[[np.ndarray, int, int], np.ndarray]
-    """Resizing of images and squares."""
+    factor: float  # scale factor between levels of the image pyramid
+    thresholds: tuple[float, float, float]  # score thresholds of the three networks
+    extent: int  # distance from the first pixel of a cell to its last, in pixels of the scaled image
+    whole: Callable[[np.ndarray], np.ndarray]  # rounding of coordinates to whole pixels
+    origin: int  # number of an image's first pixel
+    inclusive: bool  # whether a box includes its last pixel in every step, or only when it is cropped and compared
+    resize: Callable[[np.ndarray, int, int], np.ndarray]  # resizing of images and squares
 
 
 def _bilinear(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -17,15 +17,11 @@ from .resize import fit
 
 LONGEST, LONGEST_SMALL_FACES = 640, 2560
 """Longer side of the network's input in pixels: at most this, by default and with `small_faces`."""
-SHORTEST = 192
-"""Smaller images are enlarged to this longer side: of 300 crops of 48 pixels 297 faces are found instead of 161."""
-THRESHOLD = 0.6
-"""Default score threshold, chosen for recall; 0.8 favors precision."""
-SAME_FACE = 0.4
-"""IoU above which the lower-scored of two boxes is suppressed."""
+SHORTEST = 192  # smaller images are enlarged to this longer side: of 300 crops of 48 pixels 297 faces are found instead of 161
+THRESHOLD = 0.6  # default score threshold, chosen for recall; 0.8 favors precision
+SAME_FACE = 0.4  # IoU above which the lower-scored of two boxes is suppressed
 MEAN_BGR = np.array([104, 117, 123], np.float32)
-ANCHORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
-"""Stride of each feature map → sides of its two anchors, both in pixels."""
+ANCHORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # stride of each feature map → sides of its two anchors, both in pixels
 
 
 class RetinaFace:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import WeightsError
+from ...errors import WeightsError, reason
 from .containers import growth_is_plausible, open_container
 from .pickled import Record, TensorRef, describe, refuse
 
@@ -57,8 +57,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except WeightsError as error:
         raise WeightsError(f"{path} was not read: {error}", path=path) from error
     except Exception as error:  # Each of a dozen readers has its own exceptions.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise WeightsError(f"{path} is corrupt: {reason}; download it again", path=path) from error
+        raise WeightsError(f"{path} is corrupt: {reason(error)}; download it again", path=path) from error
 
 
 _Found = tuple[dict[str, Any], str, dict[str, Any]]

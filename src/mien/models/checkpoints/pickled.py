@@ -171,26 +171,14 @@ def _parameter(tensor: Any, *_: Any) -> TensorRef:
     return tensor if type(tensor) is TensorRef else refuse(f"its pickle makes a parameter of a {describe(tensor)}")
 
 
-def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
-    return put({}, [item for pair in pairs for item in pair])
-
-
 def _set(items: Any = ()) -> set[Any]:
     return set(map(key, items))
-
-
-def _size(numbers: Any = ()) -> tuple[int, ...]:
-    return tuple(map(natural, numbers))
 
 
 def _bytes(text: Any, encoding: Any) -> bytes:
     if type(text) is not str or encoding != "latin1":
         refuse("its pickle holds bytes in an unknown encoding")
     return text.encode("latin-1")
-
-
-def _numpy_type(code: Any, *_: Any) -> Record:
-    return Record(Name("numpy", "dtype"), (code,))
 
 
 def _array(kind: Any, *_: Any) -> Record:
@@ -209,23 +197,19 @@ def _numpy_number(kind: Any, data: Any) -> float | int | bool:
 _NUMPY_CODES = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "b1": "?"}
 
 
-def _device(*where: Any) -> str:
-    return ":".join(map(describe, where))
-
-
 _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": _ordered_dict,
+    "collections.OrderedDict": lambda pairs=(): put({}, [item for pair in pairs for item in pair]),
     "__builtin__.set": _set,
     "builtins.set": _set,
-    "torch.Size": _size,
-    "torch.device": _device,
+    "torch.Size": lambda numbers=(): tuple(map(natural, numbers)),
+    "torch.device": lambda *where: ":".join(map(describe, where)),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch.nn.parameter.Parameter": _parameter,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     # Accuracies beside the weights are often numpy scalars, records of metrics contain numpy arrays.
-    "numpy.dtype": _numpy_type,
+    "numpy.dtype": lambda code, *_: Record(Name("numpy", "dtype"), (code,)),
     "numpy.core.multiarray.scalar": _numpy_number,
     "numpy._core.multiarray.scalar": _numpy_number,
     "numpy.core.multiarray._reconstruct": _array,
