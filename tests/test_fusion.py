@@ -15,6 +15,7 @@ from mien import cards
 from mien.cards import FOUND, Crop
 from mien.errors import ConfigError, WeightsError
 from mien.evaluation.fusion import fit_weights, fuse
+from mien.evaluation.predictors import split_output
 from mien.faces.preprocessing import Preprocess
 from mien.metrics.calibration import softmax
 from mien.runtime.open_model import open_model
@@ -119,6 +120,19 @@ def test_bundled_models_and_their_outputs(tmp_path: Path) -> None:
     assert set(card.labels) == set(cards.load("mien-nano").labels) and card.members[0].output == "ferplus"
     with pytest.raises(WeightsError):
         _ = card.weights
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "output"),
+    [
+        ("mien-base@fer2013", "mien-base", "fer2013"),
+        ("hf://owner/repo@main", "hf://owner/repo@main", ""),
+        ("hf://owner/repo@main@ferplus", "hf://owner/repo@main", "ferplus"),
+        ("peer:other=a@b.npz", "peer:other=a@b.npz", ""),
+    ],
+)
+def test_outputs_follow_the_name(given: str, model: str, output: str) -> None:
+    assert split_output(given) == (model, output)
 
 
 def test_weights_are_fitted_on_data(members: tuple[Path, Path], tmp_path: Path) -> None:

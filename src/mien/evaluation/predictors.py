@@ -76,9 +76,13 @@ PEER = "peer:"  # prefix of a table of probabilities: `peer:NAME=FILE.npz`
 
 
 def split_output(model: Any) -> tuple[Any, str]:
-    """Return a model without the output that an `@` adds to its name, and the output; an existing file may have an `@`."""
+    """Return a model without the output that an `@` adds to its name, and the output.
+
+    An existing file may have an `@`. The first of an hf:// address is that of its revision.
+    """
     text = str(model)
-    if not isinstance(model, (str, Path)) or text.startswith(PEER) or "@" not in text or Path(text).exists():
+    revision = 1 if text.startswith("hf://") else 0
+    if not isinstance(model, (str, Path)) or text.startswith(PEER) or text.count("@") <= revision or Path(text).exists():
         return model, ""
     name, _, output = text.rpartition("@")
     return name, output
