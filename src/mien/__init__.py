@@ -1,8 +1,8 @@
 """Facial expression recognition: read faces offline, train and compare the published networks.
 
 >>> import mien
->>> read = mien.load()
->>> result = read(mien.sample())
+>>> recognizer = mien.load()
+>>> result = recognizer(mien.sample())
 >>> [face.label for face in result.faces]
 ['happiness']
 """

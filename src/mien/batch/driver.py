@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..inference import recognizer
 from ..inference.options import DEFAULTS, Options
+from ..inference.recognizer import load as load_model
 from ..io.files import LOCK
 from ..runtime.devices import AUTO, CPU, Device, cores
 from . import listing, supervising
@@ -129,14 +129,14 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
         device = CPU
     model = Path(options.model)  # or a name
     placed = dataclasses.replace(options, device=str(device if here else CPU))
-    read, size = recognizer.load(**placed.loading), found.shard_size(shard_size)
+    recognizer, size = load_model(**placed.loading), found.shard_size(shard_size)
     options.sampling  # noqa: B018 - raises ConfigError on invalid values
     return Job(
         options=options.to_dict()
         | {"model": str(model.absolute()) if model.exists() else options.model, "device": str(device)},
-        model=identity(read.card),
-        labels=list(read.card.labels),
-        units="action_units" in read.card.outputs,
+        model=identity(recognizer.card),
+        labels=list(recognizer.card.labels),
+        units="action_units" in recognizer.card.outputs,
         items=found.items,
         shards=sum(1 for _ in found.shards(size)),
         shard_size=size,

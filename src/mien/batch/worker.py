@@ -94,8 +94,8 @@ class ShardReader:
             both = f"this machine has mien {VERSION}, the run was started with {job.mien}"
             raise MienError(f"{both}; install the same version everywhere", value=VERSION, expected=job.mien)
         self.folder, self.job, self.begin, self.shards = folder, job, begin, Shards(folder)
-        self.read = load_model(**job.reading.loading)
-        if (found := identity(self.read.card)) != job.model:
+        self.recognizer = load_model(**job.reading.loading)
+        if (found := identity(self.recognizer.card)) != job.model:
             message = f"this machine has the model {found}, the run was started with {job.model}; copy the same file to all"
             raise MienError(message, value=found, expected=job.model)
 
@@ -127,9 +127,9 @@ class ShardReader:
                 table.clear()
 
         reader, reported = ItemReader(options), time.monotonic()
-        baseline = Baseline(options.baseline, self.read)
+        baseline = Baseline(options.baseline, self.recognizer)
         with contextlib.closing(reader):
-            for frame, result in self.read.stream(reader.frames(items, skip, self.begin), **options.streaming):
+            for frame, result in self.recognizer.stream(reader.frames(items, skip, self.begin), **options.streaming):
                 add(baseline.push(result))
                 status[result.status] += 1
                 labels.update(face.label for face in result.faces)

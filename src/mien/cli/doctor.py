@@ -102,9 +102,9 @@ def _inference() -> str:
     from ..inference.recognizer import load
     from ..io.images import sample
 
-    read = load()
-    read(sample())  # the first call allocates memory and is slower
-    result, seconds = read.timed(sample())
+    recognizer = load()
+    recognizer(sample())  # the first call allocates memory and is slower
+    result, seconds = recognizer.timed(sample())
     if [face.label for face in result.faces] != ["happiness"]:
         found = ", ".join(f"{face.label} {face.confidence:.0%}" for face in result.faces) or "no face"
         raise MienError(f"expected one happy face in the bundled photo, got {found}; reinstall the package", value=found)

@@ -76,15 +76,15 @@ def explain(
         raise ConfigError("nothing to explain: name images, or a dataset with --dataset")
     evaluated = Report.read(report) if report else None
     found = "whole" if dataset and not paths else inference.detector
-    read = load(model, detector=found, blendshapes=False, threads=inference.threads, device=inference.device)
-    methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
+    recognizer = load(model, detector=found, blendshapes=False, threads=inference.threads, device=inference.device)
+    methods = list(dict.fromkeys(fitting_method(recognizer, name) for name in method))
     for name in methods:
         method_named(name)
     rows: list[dict[str, Any]] = []
     if paths:
         kept: list[Explanation] = []
         taken: set[str] = set()
-        for row, found in _explained(read, paths, methods, target, layer, every_face=every_face):
+        for row, found in _explained(recognizer, paths, methods, target, layer, every_face=every_face):
             if found is not None:
                 if out is not None:
                     row["file"] = str(found.save(_free(out, found, taken)))
@@ -95,7 +95,7 @@ def explain(
                 write_json(row)
         if not for_programs(json):
             _show(rows)
-        _images(kept, read, methods, out, evaluated)
+        _images(kept, recognizer, methods, out, evaluated)
     if dataset is not None:
         if out is None and report is None:
             raise ConfigError("a strip of each class needs an output: name it with --out or --report")
@@ -103,20 +103,22 @@ def explain(
         with use(inference.device):
             for name in methods:
                 options = {"faces": inference.faces, "detector": inference.detector, "seed": seed}
-                image = strips_per_class(read, data, per_class, method=name, layers=layer, **options)  # pyrefly: ignore
+                image = strips_per_class(recognizer, data, per_class, method=name, layers=layer, **options)  # pyrefly: ignore
                 if out is not None:
                     path = out / f"{data.name}-{data.split}-{name}.png"
                     write_image(image, path)
                     side_console().print(f"wrote {path}", style="dim")
                 if evaluated is not None:
-                    _add(evaluated, f"{name}, {per_class} faces of each class", image, read, seed=seed)
+                    _add(evaluated, f"{name}, {per_class} faces of each class", image, recognizer, seed=seed)
     failed = [row for row in rows if row["status"] == "unreadable"]
     for row in failed:
         side_console().print(f"unreadable: {row['message']}", style="red")
     return int(bool(failed))
 
 
-def _images(kept: Sequence[Explanation], read: Recognizer, methods: list[str], out: Path | None, report: Report | None) -> None:
+def _images(
+    kept: Sequence[Explanation], recognizer: Recognizer, methods: list[str], out: Path | None, report: Report | None
+) -> None:
     """Write the strip of all explanations."""
     if not kept or not (out or report):
         return
@@ -125,24 +127,30 @@ def _images(kept: Sequence[Explanation], read: Recognizer, methods: list[str], o
         write_image(image, out / "strip.png")
         side_console().print(f"wrote {counted(len(kept), 'map')} and strip.png to {out}", style="dim")
     if report is not None:
-        _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, read, seed=None)
+        _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, recognizer, seed=None)
 
 
 def _explained(
-    read: Recognizer, paths: Sequence[str], methods: list[str], target: str | None, layers: tuple[str, ...], *, every_face: bool
+    recognizer: Recognizer,
+    paths: Sequence[str],
+    methods: list[str],
+    target: str | None,
+    layers: tuple[str, ...],
+    *,
+    every_face: bool,
 ) -> Iterator[tuple[dict[str, Any], Explanation | None]]:
     """Yield the row of each explanation, or of an image that has none."""
     for frame in iter_images(list(paths)):
         if frame.image is None:
             yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}, None
             continue
-        faces = read(frame.image).faces
+        faces = recognizer(frame.image).faces
         if not faces:
             yield {"source": frame.source, "status": "no face", "message": "no face was found"}, None
         elif not every_face:
             faces = (max(faces, key=lambda face: face.box.width * face.box.height),)
         for face, method in itertools.product(faces, methods):
-            found = explain_face(read, frame.image, face, method, target, layers)
+            found = explain_face(recognizer, frame.image, face, method, target, layers)
             yield found.to_dict(), found
 
 
@@ -153,13 +161,13 @@ def _free(out: Path, found: Explanation, taken: Container[str]) -> Path:
     return next(out / name for name in numbered if str(out / name) not in taken)
 
 
-def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int | None) -> None:
+def _add(report: Report, title: str, image: Any, recognizer: Recognizer, *, seed: int | None) -> None:
     drawn = io.BytesIO()
     image.save(drawn, "PNG", optimize=True)
     note = "Maps of the class named beside each face."
     if seed is not None:
         note = f"Maps of the true class; random faces (seed {seed}); wrong predictions are named below the face."
-    add_image(report, SECTION, title, drawn.getvalue(), f"{read.name}. {note}")
+    add_image(report, SECTION, title, drawn.getvalue(), f"{recognizer.name}. {note}")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -95,7 +95,7 @@ def predict(
     if elan:
         check_output(elan, "--elan", (".eaf",), b"ANNOTATION_DOCUMENT", inputs=inputs, overwrite=overwrite)
     plot = _timeline(timeline, inputs, overwrite=overwrite) if timeline else None
-    read = load(**options.loading)
+    recognizer = load(**options.loading)
     programs, began = for_programs(json), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     videos = any(isinstance(item, Clip) for item in items)
@@ -108,12 +108,12 @@ def predict(
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(JsonLines(jsonl, points=points, groups=groups))] if jsonl else []
         if csv:
-            sinks.append(stack.enter_context(csv_table(csv, read, options, layout, bom=bom, several=len(items) > 1)))
+            sinks.append(stack.enter_context(csv_table(csv, recognizer, options, layout, bom=bom, several=len(items) > 1)))
         stack.enter_context(_partial(sinks))
         copies = stack.enter_context(annotated_copies(save, draw, options, roots)) if save else None
         hidden = len(frames) < 2 or (json and sys.stdout.isatty())  # a progress bar would break up the lines
         advance = stack.enter_context(counting("inference", len(frames), "frames" if videos else "", hidden=hidden))
-        baseline = Baseline(options.baseline, read)
+        baseline = Baseline(options.baseline, recognizer)
 
         def give(results: Iterable[Result]) -> None:
             for result in results:
@@ -122,7 +122,7 @@ def predict(
                 if programs:
                     write_line(json_line(result, points, groups))
 
-        for frame, result in read.stream(_not_below(frames, save, roots), **options.streaming):
+        for frame, result in recognizer.stream(_not_below(frames, save, roots), **options.streaming):
             give(baseline.push(result))
             for each in collectors:
                 each.add(result)
@@ -193,17 +193,17 @@ def _listed(name: str) -> list[str]:
 
 
 def csv_table(
-    path: Path, read: Recognizer, options: Options, layout: str = "mien", *, bom: bool = False, several: bool = False
+    path: Path, recognizer: Recognizer, options: Options, layout: str = "mien", *, bom: bool = False, several: bool = False
 ) -> Csv | OpenFaceFiles:
     """Open the table of `--csv`; ConfigError for one file in OpenFace's format and several inputs."""
-    units = "action_units" in read.card.outputs
+    units = "action_units" in recognizer.card.outputs
     if layout == "openface":
         if several and path.suffix.lower() == ".csv":
             raise ConfigError(f"OpenFace's format has one file per image or video; name a folder instead of {path}", path=path)
         # The format has four groups: all of them, unless some were chosen.
         groups = ("pose", "gaze", "landmarks68", "units") if options.columns == DEFAULTS.columns else options.groups
         return OpenFaceFiles(path, groups, units=units)
-    return Csv(path, read.card.labels, options.groups, unsmoothed=options.smooth is not None, units=units, bom=bom)
+    return Csv(path, recognizer.card.labels, options.groups, unsmoothed=options.smooth is not None, units=units, bom=bom)
 
 
 def _elan(items: Sequence[Item]) -> Elan:

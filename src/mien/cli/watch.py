@@ -84,17 +84,17 @@ def watch(
     check_distinct(csv=csv, jsonl=jsonl)
     for path, kind in ((csv, "csv"), (jsonl, "jsonl")):
         check_rows(path, kind, inputs=[camera], overwrite=overwrite)
-    read = load(**options.loading)
+    recognizer = load(**options.loading)
     programs, side = for_programs(json), side_console()
     count, failed, ticks = 0, None, deque([time.perf_counter()], 30)
     with contextlib.ExitStack() as stack:
-        sinks: list[Sink] = [stack.enter_context(csv_table(csv, read, options))] if csv else []
+        sinks: list[Sink] = [stack.enter_context(csv_table(csv, recognizer, options))] if csv else []
         sinks += [stack.enter_context(JsonLines(jsonl, points=points, groups=groups))] if jsonl else []
         copies = stack.enter_context(annotated_copies(save, draw, options)) if save else None
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
         with contextlib.suppress(KeyboardInterrupt):  # the normal end; the files are completed
-            for frame, result in read.stream(frames, **options.streaming):
+            for frame, result in recognizer.stream(frames, **options.streaming):
                 if result.status == "unreadable":
                     failed = result.message
                     continue

@@ -89,9 +89,9 @@ def explain(
         UnknownName: unknown method or model.
         MissingExtra: torch or captum is required but not installed.
     """
-    read = model if isinstance(model, Recognizer) else load(model, detector=detector, blendshapes=False, device=device)
+    recognizer = model if isinstance(model, Recognizer) else load(model, detector=detector, blendshapes=False, device=device)
     seen = read_image(image, **options)
-    faces = read(seen).faces
+    faces = recognizer(seen).faces
     if not faces:
         message = f"no face was found in {seen.source}; use detector='whole' if the image is a face crop"
         raise SourceError(message, path=seen.source)
@@ -100,19 +100,24 @@ def explain(
     if not 0 <= face < len(faces):
         message = f"{seen.source}: face must be 0 to {len(faces) - 1}, got {face}"
         raise SourceError(message, path=seen.source, value=face, expected=range(len(faces)))
-    return explain_face(read, seen, faces[face], method, target, layers)
+    return explain_face(recognizer, seen, faces[face], method, target, layers)
 
 
 def explain_face(
-    read: Recognizer, image: DecodedImage, face: Face, method: str = AUTO, target: str | None = None, layers: Sequence[str] = ()
+    recognizer: Recognizer,
+    image: DecodedImage,
+    face: Face,
+    method: str = AUTO,
+    target: str | None = None,
+    layers: Sequence[str] = (),
 ) -> Explanation:
     """Explain a face of a result; arguments as for `explain`."""
-    seen = see(read.preprocess, image.pixels, face.points, whole=read.finder.detector is None)
-    return explain_seen(read, seen, method, target, source=image.source, box=face.box, layers=layers)
+    seen = see(recognizer.preprocess, image.pixels, face.points, whole=recognizer.finder.detector is None)
+    return explain_seen(recognizer, seen, method, target, source=image.source, box=face.box, layers=layers)
 
 
 def explain_seen(
-    read: Recognizer,
+    recognizer: Recognizer,
     seen: SeenFace,
     method: str,
     target: str | None,
@@ -123,8 +128,8 @@ def explain_seen(
     layers: Sequence[str] = (),
 ) -> Explanation:
     """Explain a cropped face; `regions=False` skips the region importance."""
-    method = fitting_method(read, method)
-    find, probe = method_named(method), Probe(read, layers)
+    method = fitting_method(recognizer, method)
+    find, probe = method_named(method), Probe(recognizer, layers)
     probabilities = probe.probabilities(seen, [seen.pixels])[0]
     index, best = probe.target(target, probabilities), int(probabilities.argmax())
     side, raw = seen.pixels.shape[0], find(probe, seen, index)
@@ -138,7 +143,7 @@ def explain_seen(
         notes.append(f"{about}; choose an earlier layer")
     return Explanation(
         source=source,
-        model=read.name,
+        model=recognizer.name,
         method=method,
         label=probe.card.labels[index],
         probability=float(probabilities[index]),
@@ -161,8 +166,8 @@ def method_named(name: str) -> Method:
         return lookup(name, METHODS, "method", plugins=False)
 
 
-def fitting_method(read: Recognizer, method: str) -> str:
+def fitting_method(recognizer: Recognizer, method: str) -> str:
     """Resolve `"auto"` to the method for the model."""
     if method != AUTO:
         return method
-    return "grad-cam" if hasattr(read.runtime, "network") else "occlusion"
+    return "grad-cam" if hasattr(recognizer.runtime, "network") else "occlusion"

@@ -47,8 +47,9 @@ SMALLEST = 1e-7  # lower bound of probabilities in log-odds
 class Probe:
     """A model that is run on modified faces; `layers` are modules for Grad-CAM, by default those of the architecture."""
 
-    def __init__(self, read: Recognizer, layers: Sequence[str] = ()) -> None:
-        self.read, self.card, self.preprocess, self.layers = read, read.card, read.preprocess, tuple(layers)
+    def __init__(self, recognizer: Recognizer, layers: Sequence[str] = ()) -> None:
+        self.recognizer, self.layers = recognizer, tuple(layers)
+        self.card, self.preprocess = recognizer.card, recognizer.preprocess
 
     def batch(self, face: SeenFace, variants: Sequence[np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
         """Return the network input for variants (S, S, 3) of a face; regions are cropped from each variant."""
@@ -58,7 +59,7 @@ class Probe:
         """Return (N, classes) probabilities of variants (S, S, 3) uint8 of a face."""
         name = self.card.outputs["scores"]
         parts = [variants[start : start + BATCH] for start in range(0, len(variants), BATCH)]
-        return np.concatenate([self.read.runtime(self.batch(face, part))[name] for part in parts])
+        return np.concatenate([self.recognizer.runtime(self.batch(face, part))[name] for part in parts])
 
     def drops(self, face: SeenFace, variants: Sequence[np.ndarray], target: int) -> np.ndarray:
         """Return (N,) by how much the log-odds of a class are lower in variants (S, S, 3) uint8 than in the face itself."""

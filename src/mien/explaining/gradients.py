@@ -28,7 +28,7 @@ SMOOTHING = 1 / 40  # standard deviation of the smoothing of integrated gradient
 
 def runtime_of(probe: Probe, method: str) -> TorchRuntime:
     """Return the torch runtime of the model; raises ConfigError for an exported file without gradients."""
-    runtime = probe.read.runtime
+    runtime = probe.recognizer.runtime
     if not isinstance(runtime, TorchRuntime):
         message = f"{method} needs gradients, and {probe.card.file} is an exported file"
         advice = "use its .safetensors weights, or the method occlusion"

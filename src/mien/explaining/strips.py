@@ -78,7 +78,7 @@ def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
 
 
 def strips_per_class(
-    read: Recognizer,
+    recognizer: Recognizer,
     data: Dataset,
     number: int = 6,
     *,
@@ -98,17 +98,19 @@ def strips_per_class(
     if number < 1:
         raise ConfigError(f"number of faces per class must be 1 or more, got {number}", value=number, expected="1 or more")
     finder = FaceFinder(
-        mode_for(data, faces, cuts_faces=read.preprocess.cuts_faces), detector, mesh=bool(read.preprocess.regions)
+        mode_for(data, faces, cuts_faces=recognizer.preprocess.cuts_faces), detector, mesh=bool(recognizer.preprocess.regions)
     )
-    shared = [name for name in data.labels if name in read.card.labels]
+    known = recognizer.card.labels
+    shared = [name for name in data.labels if name in known]
     if not shared:
-        message = f"{read.card.name} and {data.name} share no class: {', '.join(read.card.labels)}; {', '.join(data.labels)}"
-        raise ConfigError(message, value=data.labels, expected=read.card.labels)
+        message = f"{recognizer.card.name} and {data.name} share no class: {', '.join(known)}; {', '.join(data.labels)}"
+        raise ConfigError(message, value=data.labels, expected=known)
     rng = np.random.default_rng(seed)
     rows = []
     for label in shared:
         candidates = rng.permutation(np.flatnonzero(data.label == data.labels.index(label)))
-        explained = (_explained(read, data, row, finder, method, label, layers) for row in candidates[: number * 4].tolist())
+        chosen = candidates[: number * 4].tolist()
+        explained = (_explained(recognizer, data, row, finder, method, label, layers) for row in chosen)
         shown = list(itertools.islice((found for found in explained if found is not None), number))
         if not shown:
             continue
@@ -130,15 +132,15 @@ def strips_per_class(
 
 
 def _explained(
-    read: Recognizer, data: Dataset, row: int, finder: FaceFinder, method: str, label: str, layers: Sequence[str]
+    recognizer: Recognizer, data: Dataset, row: int, finder: FaceFinder, method: str, label: str, layers: Sequence[str]
 ) -> Explanation | None:
     face = found_faces(data, finder, [row]).get(row)
     if face is None:
         return None
     pixels = face.pixels
-    seen = see(read.preprocess, pixels, face.mesh, whole=face.box is None)
+    seen = see(recognizer.preprocess, pixels, face.mesh, whole=face.box is None)
     box = Box(*face.box.tolist()) if face.box is not None else Box(0, 0, pixels.shape[1], pixels.shape[0])
-    return explain_seen(read, seen, method, label, source=face.sample, box=box, regions=False, layers=layers)
+    return explain_seen(recognizer, seen, method, label, source=face.sample, box=box, regions=False, layers=layers)
 
 
 def _name(source: str) -> str:

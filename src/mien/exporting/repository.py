@@ -14,8 +14,8 @@ from pathlib import Path
 
 import mien
 
-read = mien.load(Path(__file__).with_name("{file}"))
-for face in read(sys.argv[1] if len(sys.argv) > 1 else mien.sample()).faces:
+recognizer = mien.load(Path(__file__).with_name("{file}"))
+for face in recognizer(sys.argv[1] if len(sys.argv) > 1 else mien.sample()).faces:
     print(face.box, face.label if face.certain else "uncertain", f"{{face.confidence:.1%}}")
 '''
 

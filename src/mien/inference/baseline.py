@@ -32,13 +32,13 @@ class Baseline:
 
     Example:
         >>> import mien
-        >>> read = mien.load()
-        >>> results = (result for _, result in read.stream("clip.mp4"))
-        >>> for result in subtract(results, "first 2 s", read):
+        >>> recognizer = mien.load()
+        >>> results = (result for _, result in recognizer.stream("clip.mp4"))
+        >>> for result in subtract(results, "first 2 s", recognizer):
         ...     assert -1 <= result.faces[0].blendshapes["mouthSmileLeft"] <= 1
     """
 
-    def __init__(self, kind: str | None, read: "Recognizer") -> None:
+    def __init__(self, kind: str | None, recognizer: "Recognizer") -> None:
         """Parse a kind of baseline; for a file, run inference on it. None disables it.
 
         Raises ConfigError for an unknown kind, or a file without a face or without blendshapes; SourceError if it cannot be
@@ -52,7 +52,7 @@ class Baseline:
         elif found := re.fullmatch(r"first\s*(\d+(?:\.\d+)?)\s*s?", kind):
             self.seconds = float(found[1])
         elif Path(kind).is_file():
-            self.neutral = _neutral(kind, read)
+            self.neutral = _neutral(kind, recognizer)
         else:
             expected = "median, 'first N s', or a neutral image of the person"
             raise ConfigError(f"unknown baseline {kind!r}; expected {expected}", value=kind)
@@ -100,9 +100,9 @@ class Baseline:
         return dataclasses.replace(result, faces=faces, notes=(*result.notes, self.note) if faces else result.notes)
 
 
-def subtract(results: Iterable[Result], kind: str, read: "Recognizer") -> Iterator[Result]:
+def subtract(results: Iterable[Result], kind: str, recognizer: "Recognizer") -> Iterator[Result]:
     """Yield results with the baseline subtracted; see `Baseline`."""
-    baseline = Baseline(kind, read)
+    baseline = Baseline(kind, recognizer)
     for result in results:
         yield from baseline.push(result)
     yield from baseline.close()
@@ -125,8 +125,8 @@ def _median(faces: list[Face], name: str) -> dict[str, float]:
     return dict(zip(found[0], middle.tolist(), strict=True))
 
 
-def _neutral(path: str, read: "Recognizer") -> Neutral:
-    faces = read(path).faces
+def _neutral(path: str, recognizer: "Recognizer") -> Neutral:
+    faces = recognizer(path).faces
     if not faces or faces[0].blendshapes is None:
         what = "blendshapes are turned off" if faces else "no face found"
         raise ConfigError(f"{path} cannot be the baseline: {what}", path=path)

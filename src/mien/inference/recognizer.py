@@ -72,8 +72,8 @@ class Recognizer:
 
     Example:
         >>> import mien
-        >>> read = mien.load()
-        >>> result = read(mien.sample())
+        >>> recognizer = mien.load()
+        >>> result = recognizer(mien.sample())
         >>> result.faces[0].label
         'happiness'
     """
@@ -415,7 +415,7 @@ class Stream:
 
     def __init__(
         self,
-        read: Recognizer,
+        recognizer: Recognizer,
         *,
         detect_every: int = DEFAULTS.detect_every,
         smooth: str | None = DEFAULTS.smooth,
@@ -425,10 +425,10 @@ class Stream:
 
         Raises UnknownName: unknown kind of smoothing; ConfigError: `detect_every` or `window` is out of range.
         """
-        self.read = read
+        self.recognizer = recognizer
         # Without a detector each frame is one face crop.
-        self._follower = Follower(read.finder, detect_every) if read.finder.detector is not None else None
-        self._smoother = open_smoother(smooth, window, read.card.calibration.threshold) if smooth else None
+        self._follower = Follower(recognizer.finder, detect_every) if recognizer.finder.detector is not None else None
+        self._smoother = open_smoother(smooth, window, recognizer.card.calibration.threshold) if smooth else None
         # With detection in each frame, each is processed like an image.
         self._fresh = FRESH if smooth and detect_every > 1 else 0.0
         self._predicted: dict[int, tuple[float, Predicted]] = {}  # track → time and predictions
@@ -456,7 +456,7 @@ class Stream:
     def describe(self, followed: Followed) -> list[tuple[Frame, Result]]:
         """Return what `push` returns for a frame whose faces were found by `follow`."""
         frame = followed.frame
-        result = self.read.unreadable(frame) if frame.image is None else self._read(frame.image, followed)
+        result = self.recognizer.unreadable(frame) if frame.image is None else self._read(frame.image, followed)
         result = dataclasses.replace(result, time=followed.time, frame=frame.index)
         return self._final([(frame, result)] if self._smoother is None else self._smoother.push(frame, result))
 
@@ -470,7 +470,7 @@ class Stream:
 
     def _read(self, image: DecodedImage, followed: Followed) -> Result:
         if self._follower is None:
-            result = self.read.read_all([image])[0]
+            result = self.recognizer.read_all([image])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
         time, tracks = followed.time, followed.tracks
         if followed.cut:
@@ -478,10 +478,10 @@ class Stream:
         entries = [self._predicted.get(track) for track in tracks]
         entries = [entry if entry and abs(time - entry[0]) < self._fresh else None for entry in entries]
         known = [entry and entry[1] for entry in entries]
-        faces, predicted = self.read.describe_with(image.pixels, followed.faces, known, one_view=self._fresh > 0)
+        faces, predicted = self.recognizer.describe_with(image.pixels, followed.faces, known, one_view=self._fresh > 0)
         self._predicted = {track: entry or (time, new) for track, entry, new in zip(tracks, entries, predicted, strict=True)}
         numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
-        return self.read.result(image, numbered)
+        return self.recognizer.result(image, numbered)
 
 
 class _Segments:

@@ -159,9 +159,9 @@ class Csv(TextFile):
 
     Example:
         >>> import tempfile, mien
-        >>> read = mien.load()
-        >>> with tempfile.TemporaryDirectory() as folder, Csv(f"{folder}/faces.csv", read.card.labels) as sink:
-        ...     sink.write(read(mien.sample()))
+        >>> recognizer = mien.load()
+        >>> with tempfile.TemporaryDirectory() as folder, Csv(f"{folder}/faces.csv", recognizer.card.labels) as sink:
+        ...     sink.write(recognizer(mien.sample()))
     """
 
     def __init__(

@@ -197,13 +197,13 @@ class Jobs:
         with Clip(str(video), sampling, called=state.name).open() as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
         state, stored = state.but(status="running", progress=0.0 if total else None), 0.0
-        read = self.readers(key)
-        frames = read.stream(
+        recognizer = self.readers(key)
+        frames = recognizer.stream(
             video, every=sampling.every, fps=sampling.fps, start=sampling.start, end=sampling.end,
             detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth,
             max_pixels=limits.pixels, max_bytes=limits.video_bytes,
         )  # fmt: skip
-        baseline = Baseline(options.baseline, read)
+        baseline = Baseline(options.baseline, recognizer)
         status, message, faces = "done", None, 0
         with (place / "results.jsonl").open("wb", buffering=0) as rows:
 
