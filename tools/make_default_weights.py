@@ -55,8 +55,8 @@ Outputs = Mapping[str, np.ndarray]
 """Output → (N, classes) probabilities."""
 
 SUMMARIES = {
-    "mien-base": "MobileNetV1 with PReLU that began as SFace, OpenCV's face recognition network; two heads, trained here.",
-    "mien-nano": "tiny residual network, two heads, taught by mien-base; for when speed or size counts.",
+    "mien-base": "MobileNetV1 with PReLU and two heads, initialized with SFace, OpenCV's face recognition network.",
+    "mien-nano": "tiny residual network with two heads, distilled from mien-base, for where speed or size matters.",
 }
 DATA = (
     "FER2013 training split without the 703 images that also occur in a test split, with FERPlus votes as soft labels; news "
@@ -65,10 +65,10 @@ DATA = (
     "people of LFW."
 )
 STARTS = {
-    "mien-base": " It began from the weights of SFace (OpenCV model zoo, Apache-2.0), which learned to recognize people on "
+    "mien-base": " It was initialized with SFace (OpenCV model zoo, Apache-2.0), which was trained to recognize people in "
     "images collected for research.",
-    "mien-nano": " It began from mien-nano 2 and was taught by mien-base, which began from SFace (OpenCV model zoo, "
-    "Apache-2.0).",
+    "mien-nano": " It was initialized with mien-nano 2 and distilled from mien-base, which was initialized with SFace (OpenCV "
+    "model zoo, Apache-2.0).",
 }
 
 
@@ -417,8 +417,8 @@ def describe(
         license="Apache-2.0",
         license_note="Trained on FER2013 (Goodfellow et al. 2013) and Labeled Faces in the Wild (Huang et al. 2007), web and "
         "press images gathered for research whose copyright stays with their photographers, on the votes of FERPlus (MIT, "
-        "Microsoft) and on expression labels under Apache-2.0. No image is in the weights. SFace, where training began, is "
-        "Apache-2.0 and learned from face images that were collected for research.",
+        "Microsoft) and on expression labels under Apache-2.0. The weights contain no images. SFace, the initial "
+        "weights, is under Apache-2.0 and was trained on face images collected for research.",
         origin=f"recipes/{trained['recipe']}.toml",
         data=DATA + STARTS[name],
         labels=FER2013,
