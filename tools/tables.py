@@ -295,12 +295,11 @@ def trained(*names: str) -> str:
                 if row["dataset"] == "fer2013" or row["output"] != "scores":
                     found[key] = row
         lines.append([
-            _link(name) if name in _recipes() else f"`{name}`",
+            (_link(name) if name in _recipes() else f"`{name}`") + (f", `{shown}`" if known else ""),
             *(_percent(found[key], "accuracy") if key in found else "–" for key in TRAINED.values()),
-            f"`{shown}`" if known else "–",
             f"{float(known.training['minutes']):.0f}" if known and "minutes" in known.training else "–",
         ])  # fmt: skip
-    return table(["recipe", *TRAINED, "zoo", "minutes"], lines)
+    return table(["recipe, file of the zoo", *TRAINED, "minutes"], lines)
 
 
 TRAINED = {
@@ -337,7 +336,8 @@ def _protocol(row: Row) -> str:
 
 def _percent(row: Row, name: str, ends: str | None = None) -> str:
     ends = f"{name}_" if ends is None else ends
-    return f"{100 * float(row[name]):.1f} ({100 * float(row[f'{ends}low']):.1f} … {100 * float(row[f'{ends}high']):.1f})"
+    low, high = (f"{100 * float(row[f'{ends}{end}']):.1f}" for end in ("low", "high"))
+    return f"{100 * float(row[name]):.1f} ({low}\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}{high})"
 
 
 def _accuracy(row: Row) -> str:
