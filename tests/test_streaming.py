@@ -322,7 +322,8 @@ def test_of_two_faces_that_have_become_one_the_clearer_stays() -> None:
 
 def running() -> set[str]:
     """Names of the threads that read ahead."""
-    return {thread.name.rstrip("_0") for thread in threading.enumerate() if thread.name.startswith("mien ")}
+    known = {"mien decoder", "mien follower"}
+    return known & {thread.name.rstrip("_0") for thread in threading.enumerate()}
 
 
 def test_a_file_gives_what_its_frames_pushed_one_by_one_give(read: Recognizer, shared: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     folder = Path(settings.folder or tempfile.mkdtemp(prefix="mien-serving-"))
     state.batcher = Batcher(state.readers, settings, state.metrics)
     state.jobs = Jobs(state.readers, settings, state.metrics, folder)
+    state.explaining = ThreadPoolExecutor(1, "mien explanation")
     await run_in_threadpool(lambda: state.readers(state.readers.key(Options()))(sample()))
     state.ready = True
 
@@ -115,6 +117,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
         tidying.cancel()
         for part in (state.jobs, state.batcher, state.streams):
             await run_in_threadpool(part.close)
+        state.explaining.shutdown(wait=False, cancel_futures=True)
         if settings.folder is None:  # a shared folder is removed by the parent process, after the last worker
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -26,7 +25,7 @@ CELLS = 24  # maximum number of cells along each side of the map
 
 def install(app: FastAPI, waiting: int = 8) -> None:
     """Add the route. One face is explained at a time, and `waiting` requests may wait."""
-    turn, state, here = ThreadPoolExecutor(1, "mien explanation"), app.state, 0
+    state, here = app.state, 0
 
     found = {200: openapi.of_json("Explained", "Importance of the parts of the face.")}
     upload = openapi.upload(ExplainOptions, "images", "image/*", found, many=True)
@@ -44,7 +43,7 @@ def install(app: FastAPI, waiting: int = 8) -> None:
                 try:
                     async with asyncio.timeout(limits.seconds):  # after which the thread, and only it, continues
                         answer = functools.partial(_answer, state.readers, file, options, limits.pixels)
-                        return await asyncio.get_running_loop().run_in_executor(turn, answer)
+                        return await asyncio.get_running_loop().run_in_executor(state.explaining, answer)
                 except TimeoutError:
                     detail = f"the explanation took longer than {limits.seconds:g} seconds; retry later"
                     raise Problem("time-out", detail, {"Retry-After": "5"}) from None
