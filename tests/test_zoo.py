@@ -100,3 +100,10 @@ def test_all_of_them_are_compared(shared: Path, tmp_path: Path, capsys: pytest.C
     assert main([*arguments, "--json"]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(f"{ZOO}{each['model']}" for each in told if "model" in each) == NAMES
+
+
+def test_an_installed_package_finds_the_zoo_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIEN_ZOO", raising=False)
+    monkeypatch.setattr(cards, "__file__", str(tmp_path / "site-packages/mien/cards.py"))
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert cards.zoo_names("zoo:dan-*") == ["zoo:dan-mien-base"]

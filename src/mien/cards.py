@@ -340,8 +340,9 @@ ZOO = "zoo:"
 
 
 def zoo_folder() -> Path:
-    """Return the folder of the zoo: `$MIEN_ZOO`, or else `zoo` of the source tree that the package runs from."""
-    return Path(os.environ.get("MIEN_ZOO") or Path(__file__).parents[2] / "zoo")
+    """Return the folder of the zoo: `$MIEN_ZOO`, that of the source tree of the package, or `zoo` in the current folder."""
+    tree = Path(__file__).parents[2] / "zoo"
+    return Path(os.environ.get("MIEN_ZOO") or (tree if tree.is_dir() else "zoo"))
 
 
 def zoo() -> dict[str, Card]:
@@ -360,7 +361,7 @@ def zoo_names(pattern: str) -> list[str]:
         folder = zoo_folder()
         reason = f"the models in {folder} are {', '.join(known)}"
         if not known:
-            reason = f"no models in {folder}; clone the repository of mien, and set MIEN_ZOO to the folder zoo of the clone"
+            reason = f"no models in {folder}; run mien in a clone of its repository, or set MIEN_ZOO to its folder zoo"
         raise WeightsError(f"{pattern} not found: {reason}", path=folder, value=pattern, expected=tuple(known))
     return found
 

@@ -21,7 +21,7 @@ FOLDERS = {
 
 
 def read(place: Place) -> Dataset:
-    """Read the class folders of one of the two versions; DatasetError if the one asked for is missing."""
+    """Read the class folders of one of the two versions; DatasetError if the requested one is missing."""
     wanted = place.options["images"]
     found = {kind: _folders(place, patterns) for kind, patterns in FOLDERS.items() if wanted in (kind, "auto")}
     kind = next((kind for kind, folders in found.items() if folders), None)
