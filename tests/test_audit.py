@@ -16,10 +16,8 @@ from PIL import Image, ImageOps
 
 from mien.data.audit import audit, clean_protocol, open_splits
 from mien.data.audit.checks import UNEVEN, ZEROED
-from mien.data.audit.duplicates import copies
-from mien.data.audit.page import page
-from mien.data.audit.report import Audit, findings
-from mien.data.audit.signatures import signatures
+from mien.data.audit.duplicates import copies, signatures
+from mien.data.audit.report import Audit, findings, page
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.dataset import Pixels
 from mien.errors import ConfigError, DatasetError

@@ -23,7 +23,7 @@ NEEDS = {
     "mien.io.live": "a network camera",
     "mien.exporting.exporter": "half a minute; the pages export in the tests",
     "mien.models.checkpoints": "a checkpoint of the authors of DAN",
-    "mien.models.checkpoints.checkpoints": "a checkpoint of the authors of DAN",
+    "mien.models.checkpoints.reading": "a checkpoint of the authors of DAN",
     "mien.models.torch_runtime": "a training run",
     "mien.training.init_weights": "weights of timm",
 }

@@ -19,8 +19,7 @@ from PIL import Image
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.synthetic import draw_face
 from mien.data.preparation import CROPS, Align, FacePicker, Made, PreparedFace, Regions, contact_sheet, curate, prepare
-from mien.data.preparation.align import AUTHORS, published_arcface, published_ddamfn
-from mien.data.preparation.regions import SIDE, _clamped, _published
+from mien.data.preparation.crops import AUTHORS, SIDE, _clamped, _published, published_arcface, published_ddamfn
 from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.faces.alignment import TEMPLATES, apply
 from mien.faces.landmarks import Landmarker

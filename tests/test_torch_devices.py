@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 import mien
 from mien.errors import ConfigError
-from mien.models.torch_devices import named, torch_device
-from mien.models.torch_runtime import PLUGINS, TorchRuntime
+from mien.models.torch_runtime import PLUGINS, TorchRuntime, named, torch_device
 from mien.runtime.devices import AUTO, CPU, Device, use
 from mien.runtime.open_model import open_model
 from mien.runtime.openvino import OpenvinoRuntime

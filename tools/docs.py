@@ -398,7 +398,7 @@ def datasets() -> str:
 
 def crops() -> str:
     """Return the crops that `mien prepare align` makes, beside those of the authors."""
-    from mien.data.preparation.align import AUTHORS, CROPS
+    from mien.data.preparation.crops import AUTHORS, CROPS
 
     def how(crop: Any) -> str:
         if crop is None:

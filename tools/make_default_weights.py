@@ -32,9 +32,10 @@ from torch import Tensor, nn
 
 from mien import cards, metrics, models
 from mien.cards import CARDS, WEIGHTS, sha256
-from mien.data.datasets import ferplus, open_dataset
+from mien.data.datasets import open_dataset
+from mien.data.datasets.fer2013 import label_votes
+from mien.exporting.graphs import trace
 from mien.exporting.precision import halved, quantize, with_convolutions
-from mien.exporting.tracing import trace
 from mien.faces.preprocessing import Preprocess
 from mien.labels import FER2013, FERPLUS
 from mien.metrics.calibration import abstention_threshold, expected_calibration_error, fit_temperature
@@ -177,7 +178,7 @@ def measurable(config: TrainConfig, preprocess: Preprocess, root: Path | None) -
     test = split_of(images, config, first)
     found = {}
     for split, part in (("validation", validation.parts[0]), ("test", test)):
-        distribution, kept = ferplus.targets(part.targets["votes"].numpy(), "majority")
+        distribution, kept = label_votes(part.targets["votes"].numpy(), "majority")
         crowd = np.where(kept, distribution.argmax(1), -1)
         found["fer2013", split] = _fed(
             Mixture([part]), preprocess, part.targets["label"].numpy(), crowd, _unique(part, first, split)

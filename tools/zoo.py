@@ -21,7 +21,7 @@ import mien
 from mien import cards
 from mien.cards import Card, Measured, sha256
 from mien.data.datasets import open_dataset
-from mien.exporting.files import OnnxFile
+from mien.exporting.exporter import OnnxFile
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 LICENSE_NOTE = (

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mien import cards
 from mien.data.datasets import Dataset, open_dataset
 from mien.evaluation.embeddings import embed
-from mien.exporting.files import OnnxFile
+from mien.exporting.exporter import OnnxFile
 from mien.labels import FERPLUS, index_map
 from mien.training.criterion import Targets, votes
 from mien.training.data import without_leaks

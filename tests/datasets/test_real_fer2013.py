@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.data.datasets import fer2013, ferplus, open_dataset, reader
+from mien.data.datasets import fer2013, open_dataset, reader
 
 COUNTS = {
     "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
@@ -63,7 +63,7 @@ def test_ferplus_keeps_the_rows_that_microsofts_rules_keep(mode: str, root: Path
 
 def test_multi_target_agrees_with_its_definition_row_by_row(root: Path) -> None:
     _, _, votes = arrays(root, "test")
-    distribution, kept = ferplus.targets(votes, "multi-target")
+    distribution, kept = fer2013.label_votes(votes, "multi-target")
     for row, got, keep in zip(votes[:500].astype(float), distribution, kept, strict=False):
         row = np.where(row > 1, row, 0)
         chosen = np.where(row >= 0.3 * row.sum(), row, 0)

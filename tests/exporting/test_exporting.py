@@ -21,7 +21,7 @@ import mien
 from mien import cards, models
 from mien.errors import ConfigError, ExportError, UnknownName, WeightsError
 from mien.exporting import export, parity
-from mien.exporting.tracing import trace
+from mien.exporting.graphs import trace
 from mien.faces.preprocessing import Preprocess
 from mien.io.images import read_image
 from mien.labels import FER2013, RAFDB

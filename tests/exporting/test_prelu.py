@@ -9,8 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from mien.exporting.graphs import trace
 from mien.exporting.precision import quantize, with_convolutions, with_relu
-from mien.exporting.tracing import trace
 from mien.runtime.onnx import OnnxRuntime
 
 random = np.random.default_rng(5)

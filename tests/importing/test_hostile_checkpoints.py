@@ -24,7 +24,7 @@ import torch
 from checkpoint_samples import SAMPLES, legacy_stream, saved, state, zipped
 
 from mien.errors import WeightsError
-from mien.models.checkpoints import read_checkpoint, unpickling
+from mien.models.checkpoints import pickled, read_checkpoint
 
 Write = Callable[[Path, bytes], Path]
 
@@ -357,7 +357,7 @@ def test_lists_that_multiply_are_never_unfolded(write: Write, tmp_path: Path) ->
 
 @both
 def test_too_many_instructions_are_refused(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpickling, "MAX_INSTRUCTIONS", 5_000)
+    monkeypatch.setattr(pickled, "MAX_INSTRUCTIONS", 5_000)
     with refused("more than 5,000 instructions"):
         read_checkpoint(write(tmp_path / "a", b"]" + b"Na" * 5_000 + b"."))
 

@@ -176,7 +176,7 @@ def test_another_config_does_not_continue_a_run(tmp_path: Path) -> None:
 
 def test_a_tracker_that_cannot_track_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accelerate warns of one that is not installed, and tracks nothing."""
-    monkeypatch.setattr("mien.training.tracking.get_available_trackers", list)
+    monkeypatch.setattr("mien.training.run_dir.get_available_trackers", list)
     for name, known in (("tensorboard", None), ("tensorbord", "tensorboard")):
         with pytest.raises(ConfigError) as caught:
             train(config(tracker=name), tmp_path / name)

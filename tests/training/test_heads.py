@@ -19,9 +19,8 @@ from mien.data.datasets import open_dataset
 from mien.errors import ConfigError, MienError, UnknownName, WeightsError
 from mien.evaluation.predictors import open_predictor
 from mien.labels import FER2013, FERPLUS
-from mien.models.heads import PREFIX, add_heads, feature_width
 from mien.models.stock import Classified
-from mien.models.torch_runtime import open_network
+from mien.models.torch_runtime import PREFIX, add_heads, feature_width, open_network
 from mien.runtime.open_model import open_model
 from mien.training.config import InitConfig, TrainConfig
 from mien.training.init_weights import load_initial_weights

@@ -13,12 +13,12 @@ from sklearn.metrics import f1_score
 from mien import cards
 from mien.errors import ConfigError
 from mien.labels import ACTION_UNITS
-from mien.metrics.au_thresholds import GRID, choose_thresholds, halves, tune_units
+from mien.metrics.affect import GRID, choose_thresholds, halves, tune_units
 from mien.models.ddamfn_mtl import MultiTaskOutput
 from mien.training import loop
 from mien.training.config import TrainConfig
 from mien.training.loop import train
-from mien.training.pseudo_labels import fill, pseudo_labeled
+from mien.training.teachers import fill, pseudo_labeled
 
 UNITS = ("AU1", "AU2", "AU4")
 

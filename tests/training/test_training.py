@@ -29,9 +29,8 @@ from mien.training.criterion import Criterion
 from mien.training.data import card_input, evaluation_tensor, open_splits, split_of
 from mien.training.loader import Loader, normalize, sample_weights, to_unit
 from mien.training.loop import Progress, out_of_patience, train
-from mien.training.optim import Average, freeze, frozen_statistics, optimizer, sam_ascend, sam_restore
+from mien.training.optim import Average, Schedule, freeze, frozen_statistics, optimizer, sam_ascend, sam_restore
 from mien.training.run_dir import identity_of, identity_of_saved
-from mien.training.schedule import Schedule
 from mien.training.validation import classified, concordance, interleave, quality, unit_f1
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..data.audit import audit as run
 from ..data.audit import clean_protocol, open_splits
-from ..data.audit.page import page
+from ..data.audit.report import page
 from ..data.datasets import open_dataset
 from ..io.files import check_output, write_file
 from .options import Source, pairs

@@ -121,7 +121,7 @@ def _device() -> str:
     best, refused = find_best()
     found = f"{best} (onnxruntime)"
     if importlib.util.find_spec("torch") is not None:
-        from ..models.torch_devices import named, torch_device
+        from ..models.torch_runtime import named, torch_device
 
         found += f", {named(torch_device(AUTO))} (torch)"
     return "; ".join([found, *refused])

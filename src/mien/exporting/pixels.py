@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..cards import Card, Input
 from ..faces.preprocessing import Preprocess
-from .tracing import opset_of, sizes_of, trace
+from .graphs import opset_of, sizes_of, trace
 
 PILLOW_BITS, CV2_BITS = 22, 11  # fractional bits of the weights of both
 LUMA = (19595, 38470, 7471)  # ITU-R 601 weights in 16 bits, as in `mien.faces.preprocessing.gray`

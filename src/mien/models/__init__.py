@@ -43,7 +43,7 @@ MODELS: dict[str, str] = {
     "ddamfn": "mien.models.ddamfn:ddamfn",
     "ddamfn-mtl": "mien.models.ddamfn_mtl:ddamfn_mtl",
     "dan": "mien.models.dan:dan",
-    "efficientnet-b3": "mien.models.efficientnet:efficientnet_b3",
+    "efficientnet-b3": "mien.models.stock:efficientnet_b3",
     "mfer": "mien.models.mfer:mfer",
     "poster": "mien.models.poster:poster",
     "mien-base": "mien.models.mien_base:mien_base",

@@ -1,10 +1,11 @@
-"""ResNet-34 and ResNet-50, the baselines of the DDA paper, and any other timm backbone, each under a linear head.
+"""ResNet-34 and ResNet-50, the baselines of the DDA paper, EfficientNet-B3, and any timm backbone, each under a linear head.
 
-Papers: He et al., "Deep residual learning for image recognition", CVPR 2016; the baselines' figures are of Harly-1506.
-Repository: Harly-1506/Dual-Domain-Attention, models/resnet.py; the networks themselves come from timm (Apache-2.0).
+Papers: He et al., "Deep residual learning for image recognition", CVPR 2016; Tan and Le, "EfficientNet: rethinking model
+scaling for convolutional neural networks", ICML 2019. Repositories: Harly-1506/Dual-Domain-Attention, models/resnet.py;
+hyunyongPark/Emotion-Recognition fbc1b52 (no license; nothing copied). The networks themselves come from timm (Apache-2.0).
 
 The 50-layer network has its stride on the 3×3 convolution (torchvision's, "v1.5"). Parameters at 7 classes: 21,288,263 and
-23,522,375. Differences from the paper: none.
+23,522,375; at 6 classes: 10,705,454. Differences from the papers: images of 224 instead of 300 pixels for EfficientNet-B3.
 """
 
 import dataclasses
@@ -105,6 +106,11 @@ def resnet34(num_classes: int = 7, *, pretrained: bool | str = False) -> Classif
 def resnet50(num_classes: int = 7, *, pretrained: bool | str = False) -> Classifier:
     """Return a ResNet-50; `pretrained` as in `timm_model` (True: ImageNet, torchvision's weights)."""
     return Classifier(resnet("resnet50", pretrained, num_classes=num_classes))
+
+
+def efficientnet_b3(num_classes: int = 6, *, pretrained: bool | str = False) -> Classifier:
+    """Return the EfficientNet-B3 of hyunyongPark/Emotion-Recognition; `pretrained` as in `timm_model`."""
+    return Classifier(timm_model("efficientnet_b3", pretrained, num_classes=num_classes))
 
 
 def resnet(name: str, pretrained: bool | str = False, **options: Any) -> Any:

@@ -2,10 +2,16 @@
 
 The card names the architecture (`network`), the role of each output (`outputs`: role → output field of the network), and the
 temperature. Fields come out as what their role means: probabilities of classes, of action units, or the values as they are.
+
+Any network can have further linear heads on its `feature` (`add_heads`): for a second set of labels, or the labels of another
+dataset. A head is an `nn.Linear` under `extra_heads`, computed by a hook after the network; its scores are a further field of
+the output. Names and values of everything else stay the same.
 """
 
 import os
+from collections import namedtuple
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -16,12 +22,10 @@ from torch import Tensor, nn
 
 from .. import models
 from ..cards import Card
-from ..errors import MienError, WeightsError
+from ..errors import ConfigError, MienError, WeightsError
 from ..faces.preprocessing import IMAGE, Preprocess
-from ..models.torch_devices import named, torch_device
-from ..runtime.devices import choice
+from ..runtime.devices import Device, choice
 from ..runtime.open_model import Batch
-from .heads import PREFIX, add_heads, output_type
 
 # Role → what makes its meaning of a field. Every other role names scores of classes and becomes probabilities.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -157,3 +161,75 @@ def open_network(card: Card) -> nn.Module:
         problem = f"{card.file} does not fit {name!r} with the options and heads of its card"
         raise WeightsError(f"{problem}: {' '.join(str(error).split())[:300]}; correct them there") from error
     return network.float().eval()
+
+
+PREFIX = "extra_heads."  # start of the names of the parameters of further heads
+
+
+class Heads(nn.ModuleDict):
+    """Linear heads by name."""
+
+    def forward(self, feature: Tensor) -> list[Tensor]:
+        """Return the scores (N, classes) of each head for features (N, D)."""
+        return [head(feature) for head in self.values()]
+
+
+def add_heads(network: nn.Module, sizes: Mapping[str, int], width: int) -> None:
+    """Add linear heads to a network, in place: name → number of classes; `width` is the length of its `feature`."""
+    network.add_module(PREFIX[:-1], Heads({name: nn.Linear(width, size) for name, size in sizes.items()}))
+    network.register_forward_hook(_with_heads)
+
+
+def feature_width(output: Any, names: Mapping[str, Any]) -> int:
+    """Return the length of the feature in the output of a network to which heads with these names are added.
+
+    Raises ConfigError: the output `feature` is missing, or a head has the name of an output.
+    """
+    feature = getattr(output, "feature", None)
+    if feature is None:
+        raise ConfigError("model.heads: the network has no output 'feature'", value="feature", expected=output._fields)
+    for name in names:
+        if hasattr(output, name):
+            raise ConfigError(f"model.heads: the network already has an output {name!r}; choose another name", value=name)
+    return feature.shape[1]
+
+
+def output_type(network: nn.Module, kind: type) -> type:
+    """Return the type of the output of a network whose own `forward` returns a NamedTuple of type `kind`."""
+    heads = getattr(network, PREFIX[:-1], None)
+    return kind if heads is None else _extended(kind, tuple(heads))
+
+
+@cache
+def _extended(kind: type, names: tuple[str, ...]) -> type:
+    fields = namedtuple(kind.__name__, (*kind._fields, *names))  # pyrefly: ignore
+    return type(kind.__name__, (fields,), {name: value for name, value in vars(kind).items() if isinstance(value, property)})
+
+
+def _with_heads(network: nn.Module, inputs: Any, output: Any) -> Any:
+    heads: Any = network.extra_heads
+    return _extended(type(output), tuple(heads))(*output, *heads(output.feature))
+
+
+CUDA = "a build of torch for CUDA with its driver (torch.cuda.is_available() must be True)"
+MPS = "macOS on Apple's processors (torch.backends.mps.is_available() must be True)"
+
+
+def torch_device(device: Device) -> torch.device:
+    """Return torch's device; for `auto` the best one: CUDA, then MPS, then the CPU. Raises ConfigError if it is unavailable."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    kind = ("cuda" if cuda else "mps" if mps else "cpu") if device.kind == "auto" else device.kind
+    if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
+        needed = CUDA if kind == "cuda" else MPS
+        missing = f"torch {torch.__version__} does not find it here. It needs {needed}"
+        raise ConfigError(f"device {str(device)!r}: {missing}; or take the device cpu")
+    if kind != "cuda":
+        return torch.device(kind)
+    if device.index >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"device {str(device)!r}: torch finds GPUs up to cuda:{count - 1}")
+    return torch.device(kind, device.index)
+
+
+def named(device: torch.device) -> Device:
+    """Return our name of a device of torch."""
+    return Device(device.type, device.index or 0)

@@ -18,11 +18,9 @@ from .. import models
 from ..errors import ConfigError
 from ..faces.preprocessing import Preprocess
 from ..labels import label_set
-from ..models.heads import add_heads, feature_width
-from ..models.torch_devices import torch_device
-from ..models.torch_runtime import run_network
+from ..models.torch_runtime import add_heads, feature_width, run_network, torch_device
 from ..runtime.devices import Device
-from . import tracking
+from . import run_dir
 from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
@@ -30,7 +28,7 @@ from .criterion import Criterion, field_of, float32
 from .data import Mixture, card_input, evaluation_batches
 from .init_weights import load_initial_weights
 from .optim import Average, optimizer, synchronize_batch_norm
-from .pseudo_labels import teacher_of
+from .teachers import teacher_of
 from .terms import target_of
 
 
@@ -219,7 +217,7 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Accelerate uses the current device in a single process.
     if config.tracker:
-        tracking.check(config.tracker)
+        run_dir.check_tracker(config.tracker)
     # Without this, several processes on a machine without GPU would not know of each other.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(
@@ -236,5 +234,5 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     if ":" in config.device and accelerator.num_processes > 1:
         raise ConfigError(f"device {config.device!r}: with several processes write cuda, without number", value=config.device)
     if config.tracker:
-        tracking.start(accelerator, config, out)
+        run_dir.start_tracker(accelerator, config, out)
     return accelerator

@@ -40,9 +40,8 @@ from ..errors import WeightsError, did_you_mean
 from ..faces.preprocessing import between
 from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
-from ..models.checkpoints.converting import IMAGENET
-from ..models.checkpoints.loading import PRETRAINING, assign, comparison
-from ..models.heads import PREFIX as HEADS
+from ..models.checkpoints.loading import IMAGENET, PRETRAINING, assign, comparison
+from ..models.torch_runtime import PREFIX as HEADS
 from . import recipes
 from .config import InitConfig
 

@@ -16,7 +16,7 @@ from ..faces.preprocessing import Preprocess
 from .augmentation import BatchRng, TeacherView, augment
 from .config import TrainConfig
 from .data import Mixture, card_input
-from .distillation import Teacher
+from .teachers import Teacher
 from .transforms import hash_of
 
 

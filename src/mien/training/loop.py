@@ -30,17 +30,16 @@ from ..errors import ConfigError, TrainingError
 from ..evaluation.report.plots import confusion_matrix
 from ..faces.preprocessing import Preprocess
 from ..io.files import locked_folder
-from ..metrics.au_thresholds import UnitThresholds
-from . import run_dir, tracking, validation
+from ..metrics.affect import UnitThresholds
+from . import run_dir, validation
 from .augmentation import mixup
 from .building import CORRECT, LABELED, Parts, build_parts, device_of, fastest_precision, open_accelerator
 from .config import TrainConfig
 from .cpu_kernels import keep_freed_memory
 from .data import Mixture, card_crop, card_input, open_splits, placed
 from .loader import Batch, Loader
-from .optim import freeze, frozen_statistics, sam_ascend, sam_restore
-from .pseudo_labels import pseudo_labeled
-from .schedule import Schedule
+from .optim import Schedule, freeze, frozen_statistics, sam_ascend, sam_restore
+from .teachers import pseudo_labeled
 from .transforms import hash_of
 
 Report = Callable[[dict[str, Any]], None]
@@ -111,7 +110,7 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
         if run.accelerator.is_main_process:
             stack.enter_context(locked_folder(run.out))
             run_dir.open_run(run.out, config, (run.train, run.validation), run.accelerator.device)
-        stack.callback(tracking.finish, run.accelerator)
+        stack.callback(run_dir.finish_tracker, run.accelerator)
         interrupted = _sigterm(stack)
         run.report({"event": "start", **summary(run)})
         while progress.epoch < config.epochs and not out_of_patience(config, progress):
@@ -313,7 +312,7 @@ def end_epoch(run: Run) -> None:
             run.accelerator.log({key: float(value) for key, value in row.items()}, step=step)
             counts = validation.confusion(outputs, run.validation, config)
             matrix = confusion_matrix(run.validation.labels, counts)
-            tracking.log_figures(run.accelerator, {"confusion": matrix, "curves": curves}, step)
+            run_dir.log_figures(run.accelerator, {"confusion": matrix, "curves": curves}, step)
     run.accelerator.wait_for_everyone()
     run.report({"event": "epoch", **row})
 

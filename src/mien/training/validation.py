@@ -11,9 +11,9 @@ from torch import nn
 
 from .. import metrics
 from ..cards import Calibration
-from ..data.datasets import ferplus
+from ..data.datasets.fer2013 import label_votes
 from ..faces.preprocessing import Preprocess
-from ..metrics.au_thresholds import UnitThresholds, tune_units
+from ..metrics.affect import UnitThresholds, tune_units
 from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from ..models.torch_runtime import run_network
 from .config import TrainConfig
@@ -158,7 +158,7 @@ def _confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
 def truth(split: Split, target: str) -> np.ndarray:
     """Return (N,) class indices, −1 if unknown: labels, the majority of votes by Microsoft's rule, or the top soft label."""
     if target == "votes":
-        distribution, kept = ferplus.targets(split.targets["votes"].numpy(), "majority")
+        distribution, kept = label_votes(split.targets["votes"].numpy(), "majority")
         return np.where(kept, distribution.argmax(1), -1)
     label = split.targets["label"].numpy()
     if (label >= 0).any() or "soft" not in split.targets:

@@ -10,9 +10,8 @@ from ...errors import ConfigError, UnknownName
 from ...faces.finder import open_finder
 from ...io.images import printable
 from ..datasets import Dataset, Sample, reader
-from .duplicates import conflicting, copies
+from .duplicates import Progress, conflicting, copies, signatures
 from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary, findings
-from .signatures import Progress, signatures
 
 EXAMPLES = 20  # groups of duplicates listed in a report
 UNEVEN = 0.06  # unevenness below which a histogram was equalized

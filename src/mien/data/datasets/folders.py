@@ -1,5 +1,6 @@
 """Images in one folder per class, the layout of most copies of most datasets, and images of a list."""
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...labels import canonical
+from ...errors import DatasetError
+from ...labels import canonical, label_set
 from .dataset import Dataset, Files
 from .layout import Place
 from .listing import Locator, images_below, subfolders, texts
@@ -108,3 +110,22 @@ class ListedImages:
         """Return the dataset; `columns` are further fields."""
         rows, notes = self.rows, (*self.locate.notes, *notes)
         return of_files(self.root, labels, self.names, rows["label"], rows["part"], notes=notes, **columns)
+
+
+def read_own(place: Place) -> Dataset:
+    """Read the class folders; DatasetError if they are numbers whose order is not given."""
+    folders = part_folders(place.base) or {"": ""}
+    lost = [name for name in subfolders(place.base) if "" not in folders and not part_of(name)]
+    kinds = sorted({name for folder in folders for name in subfolders(place.base / folder)})
+    if name := place.options["labels"]:
+        labels = label_set(name)
+    elif any(kind.isdigit() for kind in kinds):
+        message = f"the class folders {', '.join(kinds[:8])} under {place.base} are numbers; labels=NAME gives their order"
+        raise DatasetError(message, path=place.base, value=kinds)
+    else:
+        labels = tuple(sorted({canonical(kind) for kind in kinds}))
+    data = read_class_folders(place, folders, labels, numbers={str(number): kind for number, kind in enumerate(labels)})
+    if not lost:
+        return data
+    note = f"folders beside train, validation and test were skipped: {', '.join(lost[:8])}"
+    return dataclasses.replace(data, notes=(*data.notes, note))

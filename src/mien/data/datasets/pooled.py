@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ...labels import POOLED6, canonical
-from .ckplus import recordings_of
 from .dataset import Dataset
 from .folders import ListedImages, part_of, part_of_file
 from .layout import Place
 from .listing import number_in, read_table, texts
 from .protocols import Draw, Rows, cut
+from .studio import recordings_of
 
 SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|$)", "ckplus": r"(^|/)ck\+?(48)?(/|$)"}
 """The source of an image, from its path."""

@@ -7,11 +7,9 @@
 can be opened as dataset `folder`, or as dataset `csv` with all annotations.
 """
 
-from .align import CROPS, Align
 from .annotations import Curated, curate
 from .contact_sheet import contact_sheet
-from .faces import FacePicker, PreparedFace
-from .regions import Regions
+from .crops import CROPS, Align, FacePicker, PreparedFace, Regions
 from .runner import Made, Summary, Work, prepare
 
 __all__ = [

@@ -8,8 +8,7 @@
 '275 tensors loaded'
 """
 
-from .checkpoints import Checkpoint, read_checkpoint
-from .converting import ImportReport, import_checkpoint
-from .loading import LoadReport, load_author_state
+from .loading import ImportReport, LoadReport, import_checkpoint, load_author_state
+from .reading import Checkpoint, read_checkpoint
 
 __all__ = ["Checkpoint", "ImportReport", "LoadReport", "import_checkpoint", "load_author_state", "read_checkpoint"]

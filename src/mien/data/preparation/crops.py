@@ -1,13 +1,17 @@
-"""Aligned faces with the crop geometries of published networks.
+"""Aligned faces with the crop geometries of published networks, and regions of faces (eyes, nose and mouth) for Global-ROI Net.
 
-Each crop has two variants: ours, and the published routine if there is one.
+Each crop has two variants: ours, and the published routine if there is one. Regions give `align`, `roi/eye`, `roi/nose` and
+`roi/mouth` for an image, or, where a face or a region is missing, `error`: all of it or nothing.
 
 Differences of ours from the published routines:
-* the face is the largest one, found by BlazeFace or RetinaFace, not the first or the last detection;
+* the face is the largest one, or in aligned images the most central one, found by BlazeFace or RetinaFace, not the first or the
+  last detection;
 * `arcface112` is fitted from image to crop and never reflected (MFER fits the other way, and mirrors strong left profiles);
 * `ddamfn5` uses landmarks as they are, not cut to whole pixels;
 * an image without a face is resized, marked and kept in the denominator (MFER discards it);
-* shrinking averages pixels instead of skipping them.
+* shrinking averages pixels instead of skipping them;
+* boxes of regions are clamped to the image, and a region with a side below four pixels counts as missing (the authors' slices
+  wrap); an image that fails leaves no eye or nose file behind.
 """
 
 import dataclasses
@@ -18,11 +22,71 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ...faces.alignment import TEMPLATES, crop_matrix, dlib_chip_matrix, reverse_similarity, warp
+from ...errors import ConfigError
+from ...faces.alignment import TEMPLATES, apply, crop_matrix, dlib_chip_matrix, reverse_similarity, warp
+from ...faces.finder import FoundFace, open_finder
 from ...faces.preprocessing import resize_cv2
+from ...faces.regions import SIDE, Box, global_roi_boxes, inside, resized
+from ...metrics.boxes import area, centers
 from ...registry import lookup
-from .faces import Choice, FacePicker, Points, PreparedFace
+from ...types import points5, points68
 from .runner import Made
+
+Choice = Literal["largest", "central", "first", "last"]
+"""Which of several faces is prepared: that with the largest box, the one nearest to the center of the image, or that with the
+best or worst score, which remains if every face is written to the same file."""
+
+
+Points = Literal["mesh", "detector"]  # source of the five landmarks: the face mesh or the detector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFace:
+    """A face and its landmarks, in pixels of the image."""
+
+    box: np.ndarray
+    """(4,) left, top, right, bottom."""
+    points5: np.ndarray
+    """(5, 2) eye centers, nose tip, mouth corners, image left first."""
+    points68: np.ndarray | None
+    """(68, 2) in dlib's order; None where the landmarks are the detector's."""
+    faces: int
+    """Number of faces found in the image."""
+
+
+class FacePicker:
+    """Picks the face of an image that is prepared.
+
+    `detector` is a name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face. Points of
+    the `"detector"` need one with five keypoints (retinaface, mtcnn, mtcnn-evolve): ConfigError of the call without them.
+    """
+
+    def __init__(
+        self, detector: str = "blazeface", points: Points = "mesh", choice: Choice = "largest", threshold: float | None = None
+    ) -> None:
+        self.detector, self.points, self.choice = detector, points, choice
+        self.find = open_finder(detector, mesh="mesh478" if points == "mesh" else None, threshold=threshold)
+
+    def __call__(self, pixels: np.ndarray) -> PreparedFace | None:
+        """Return the face of an image (H, W, 3) uint8 RGB, or None without a face."""
+        faces = [face for face in self.find([pixels])[0] if self.points == "detector" or face.mesh is not None]
+        if not faces:
+            return None
+        middle = np.array(pixels.shape[1::-1]) / 2
+        merits: dict[Choice, Callable[[FoundFace], float]] = {
+            "largest": lambda face: float(area(face.box)),
+            "central": lambda face: -float(np.linalg.norm(centers(face.box) - middle)),
+            "first": lambda face: face.score,
+            "last": lambda face: -face.score,
+        }
+        face = max(faces, key=merits[self.choice])
+        if face.mesh is not None:
+            points = face.mesh.astype(np.float64)
+            return PreparedFace(face.box, points5(points), points68(points), len(faces))
+        if face.keypoints is None or len(face.keypoints) != 5:
+            raise ConfigError(f"{self.detector} has no five keypoints; use points='mesh'", value=self.detector)
+        return PreparedFace(face.box, face.keypoints.astype(np.float64), None, len(faces))
+
 
 Faceless = Literal["keep", "error", "discard"]
 
@@ -155,3 +219,58 @@ def _faceless(pixels: np.ndarray, recipe: Crop) -> Made:
 
 def _colored(crop: np.ndarray, recipe: Crop) -> np.ndarray:
     return np.asarray(Image.fromarray(crop).convert("L")) if recipe.gray else crop
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """A `Work` that cuts regions of the face."""
+
+    aligned: bool = False
+    """The images are aligned faces; they are resized to 224 × 224."""
+    author: bool = False
+    """Reproduce the published routine exactly: the last face, unclamped boxes, eye and nose files of failed images remain."""
+    detector: str = "blazeface"
+    """Face detector; whole if each image is a tight crop of one face."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings for the manifest."""
+        return {"work": "regions", "aligned": self.aligned, "author": self.author, "detector": self.detector, "side": SIDE}
+
+    def open(self) -> Callable[[np.ndarray], Made]:
+        """Load the networks and return the function for one image (H, W, 3)."""
+        choice = "last" if self.author else "central" if self.aligned else "largest"
+        find = FacePicker(self.detector, choice=choice)
+
+        def make(pixels: np.ndarray) -> Made:
+            image = resized(pixels, SIDE) if self.aligned else pixels
+            face = find(image)
+            if face is None or face.points68 is None:
+                return Made("no face", {"error": resized(pixels, SIDE)})
+            chip, points = image, face.points68
+            if not self.aligned:
+                matrix = dlib_chip_matrix(points, SIDE)
+                chip, points = warp(image, matrix, SIDE, antialias=not self.author), apply(matrix, points)
+            boxes = global_roi_boxes(points)
+            facts = {"faces": face.faces, "boxes": {name: list(box) for name, box in boxes.items()}}
+            return _published(chip, boxes, facts) if self.author else _clamped(chip, boxes, facts)
+
+        return make
+
+
+def _clamped(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -> Made:
+    kept = inside(boxes)
+    if kept is None:
+        return Made("no region", {"error": chip}, facts)
+    crops = {f"roi/{name}": chip[y0:y1, x0:x1] for name, (x0, y0, x1, y1) in kept.items()}
+    return Made("ok", {"align": chip, **crops}, facts)
+
+
+def _published(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -> Made:
+    """Crop with Python slices as the authors do, in the order eye, nose, mouth, until the first empty one."""
+    made: dict[str, np.ndarray] = {}
+    for name, (x0, y0, x1, y1) in boxes.items():
+        crop = chip[y0:y1, x0:x1]
+        if not crop.size:
+            return Made("no region", {"error": chip, **made}, facts)
+        made[f"roi/{name}"] = crop
+    return Made("ok", {"align": chip, **made}, facts)
