@@ -19,7 +19,7 @@ from PIL import Image
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.synthetic import draw_face
 from mien.data.preparation import CROPS, Align, FacePicker, Made, PreparedFace, Regions, contact_sheet, curate, prepare
-from mien.data.preparation.crops import AUTHORS, SIDE, _clamped, _published, published_arcface, published_ddamfn
+from mien.data.preparation.crops import AUTHORS, SIDE, _clamped, _published
 from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.faces.alignment import TEMPLATES, apply
 from mien.faces.landmarks import Landmarker
@@ -206,8 +206,8 @@ def test_the_authors_matrices_are_reproduced(shared: Path) -> None:
         found = PreparedFace(np.zeros(4), np.array(face["points"]), None, 1)
         for size in (112, 224):
             wanted = face.get(f"author_arcface_{size}", face[f"arcface_{size}"])
-            assert np.allclose(published_arcface(found, size), wanted, atol=1e-6), number
-        assert np.allclose(published_ddamfn(found, 112), face["five_template_112"], atol=1e-6), number
+            assert np.allclose(AUTHORS["arcface112"].matrix(found, size), wanted, atol=1e-6), number
+        assert np.allclose(AUTHORS["ddamfn5"].matrix(found, 112), face["five_template_112"], atol=1e-6), number
 
 
 @pytest.mark.shared

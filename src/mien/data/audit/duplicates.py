@@ -73,7 +73,8 @@ def _describe(batch: np.ndarray) -> np.ndarray:
     found["thumbnail"] = np.clip(np.rint(_shrink(gray, 16, 16)), 0, 255)
     found["size"] = width, height
     found["deviation"] = gray.reshape(number, -1).std(1)
-    found["unevenness"] = [_unevenness(row) for row in levels]
+    shares = np.stack([np.bincount(row, minlength=256) for row in levels]).cumsum(1) / levels.shape[1]
+    found["unevenness"] = np.abs(shares - np.arange(1, 257) / 256).max(1)
     found["zeroed"], found["failure"] = _zeroed(gray), ""
     return found
 
@@ -90,9 +91,10 @@ def _hash(fields: np.ndarray) -> np.ndarray:
     return np.packbits(bits, 1).view(np.uint64)[:, 0]
 
 
-def _unevenness(levels: np.ndarray) -> float:
-    share = np.bincount(levels, minlength=256).cumsum() / len(levels)
-    return float(np.abs(share - np.arange(1, 257) / 256).max())
+# The basis of the DCT of 8 samples, a row for each frequency.
+COSINES = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(8) + 1) / 16) / 2
+COSINES[0] /= np.sqrt(2)
+COSINES = COSINES.astype(np.float32)
 
 
 def _zeroed(gray: np.ndarray) -> np.ndarray:
@@ -102,17 +104,8 @@ def _zeroed(gray: np.ndarray) -> np.ndarray:
     if not down or not along:
         return np.zeros(number, np.float32)
     blocks = gray[:, : down * 8, : along * 8].reshape(number, down, 8, along, 8).transpose(0, 1, 3, 2, 4)
-    basis = _cosines()
     fine = np.add.outer(np.arange(8), np.arange(8)) >= 8
-    return (np.abs(basis @ blocks @ basis.T)[..., fine] < 0.8).mean((1, 2, 3), dtype=np.float32)
-
-
-@lru_cache
-def _cosines() -> np.ndarray:
-    order, place = np.mgrid[:8, :8]
-    basis = np.cos(np.pi * (2 * place + 1) * order / 16) / 2
-    basis[0] /= np.sqrt(2)
-    return basis.astype(np.float32)
+    return (np.abs(COSINES @ blocks @ COSINES.T)[..., fine] < 0.8).mean((1, 2, 3), dtype=np.float32)
 
 
 def _shrink(gray: np.ndarray, height: int, width: int) -> np.ndarray:

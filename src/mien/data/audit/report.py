@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...errors import UnknownName
 from ...visualization.pages import STYLE, data_uri, html_page, html_table
-from ..datasets import Dataset, Sample, reader
+from ..datasets import Dataset, reader
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -305,15 +305,13 @@ def _groups(copies: Duplicates, images: Mapping[str, Dataset] | None) -> str:
 def _figure(member: Member, images: Mapping[str, Dataset] | None) -> str:
     data = (images or {}).get(member.split)
     rows = [] if data is None else np.flatnonzero(data.names == member.name).tolist()
-    thumbnail = _thumbnail(data[rows[0]]) if data is not None and rows else ""
+    thumbnail = ""
+    if data is not None and rows:
+        image = Image.fromarray(data[rows[0]].read())
+        image.thumbnail((4 * SIDE, SIDE))
+        thumbnail = f'<img alt="" src="{data_uri(image, "PNG")}">'
     caption = escape(f"{member.split}/{member.name} {member.label or ''}")
     return f"<figure>{thumbnail}<figcaption>{caption}</figcaption></figure>"
-
-
-def _thumbnail(sample: Sample) -> str:
-    image = Image.fromarray(sample.read())
-    image.thumbnail((4 * SIDE, SIDE))
-    return f'<img alt="" src="{data_uri(image, "PNG")}">'
 
 
 def _quality(report: Audit) -> str:

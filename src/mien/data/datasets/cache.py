@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError
-from ...io.files import cache_folder, locked
+from ...io.files import cache_folder, locked, sha256
 
 VERSION = "2"  # changes whenever a parser returns other arrays for the same file
 LIST = "arrays.json"  # index of the arrays of an entry: programs that clean cache folders delete single files
@@ -26,11 +26,7 @@ def folder() -> Path | None:
 
 def file_digest(*paths: Path) -> str:
     """Return the sha256 over the content of these files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256(path)) for path in paths)).hexdigest()
 
 
 def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -58,16 +54,15 @@ def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]
 
 
 def _read(place: Path) -> dict[str, np.ndarray] | None:
+    found = {}
     try:
-        names = json.loads((place / LIST).read_text(encoding="utf-8"))
-        return {name: _load(place / f"{name}.npy") for name in names}
+        for name in json.loads((place / LIST).read_text(encoding="utf-8")):
+            path = place / f"{name}.npy"
+            large = path.stat().st_size > 1 << 20  # Small arrays are loaded; an empty file cannot be mapped.
+            found[name] = np.load(path, mmap_mode="r" if large else None, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # Missing, truncated or corrupt.
         return None
-
-
-def _load(path: Path) -> np.ndarray:
-    large = path.stat().st_size > 1 << 20  # Small arrays are loaded; an empty file cannot be mapped.
-    return np.load(path, mmap_mode="r" if large else None, allow_pickle=False)
+    return found
 
 
 def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -93,10 +88,7 @@ def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Remove incomplete entries of killed processes; living ones hold a lock.
-
-    On a file system without locks an entry of a living process can be removed; its arrays then stay in memory.
-    """
+    """Remove incomplete entries of killed processes; living ones hold a lock, on file systems that have locks."""
     for part in base.glob(f"{PART}*"):
         writer = part.name.removeprefix(PART)
         if writer.startswith(f"{os.getpid()}-"):  # Of another thread: locks exclude only other processes.

@@ -47,41 +47,32 @@ def csv_arrays(*paths: Path) -> dict[str, np.ndarray]:
 
 def npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of `fer2013.npz` in the form of `csv_arrays`, with `votes` (N, 10) uint8."""
-
-    def parse() -> dict[str, np.ndarray]:
-        arrays = _load_npz(path, "images", "label", "usage", "ferplus_votes")
-        return {
-            "images": arrays["images"],
-            "label": arrays["label"].astype(np.int64),
-            "part": np.array(list(SPLITS))[arrays["usage"]],
-            "row": np.arange(len(arrays["label"])),
-            "votes": arrays["ferplus_votes"],
-            "damage": np.empty(0, "U1"),
-        }
-
-    return mapped("fer2013-npz", file_digest(path), parse)
+    return mapped("fer2013-npz", file_digest(path), partial(_load_npz, path))
 
 
-def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Return arrays of `fer2013.npz`, checked, since it is read everywhere; DatasetError if it is corrupt, or another file."""
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays, checked, since this file is read everywhere; DatasetError if it is corrupt, or another file."""
+    names = ("images", "label", "usage", "ferplus_votes")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
     except Exception as error:  # zip files, numpy's headers and missing arrays each have errors of their own
         raise DatasetError(f"{path} is corrupt or not a fer2013.npz: {reason(error)}; copy it again", path=path) from error
     rows = len(arrays["label"]) if arrays["label"].ndim else 0
-    wanted = {
-        "images": ((rows, SIDE, SIDE), 255),
-        "label": ((rows,), len(LABELS) - 1),
-        "usage": ((rows,), len(SPLITS) - 1),
-        "ferplus_votes": ((rows, len(FERPLUS_VOTES)), 255),
-    }
-    for name, (shape, most) in wanted.items():
+    shapes = ((rows, SIDE, SIDE), (rows,), (rows,), (rows, len(FERPLUS_VOTES)))
+    for name, shape, most in zip(names, shapes, (255, len(LABELS) - 1, len(SPLITS) - 1, 255), strict=True):
         array = arrays[name]
         if array.shape != shape or array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= most):
             message = f"{path} is not a fer2013.npz: {name} must be {shape} whole numbers from 0 to {most}; copy it again"
             raise DatasetError(message, path=path, value=array.shape, expected=shape)
-    return arrays
+    return {
+        "images": arrays["images"],
+        "label": arrays["label"].astype(np.int64),
+        "part": np.array(list(SPLITS))[arrays["usage"]],
+        "row": np.arange(rows),
+        "votes": arrays["ferplus_votes"],
+        "damage": np.empty(0, "U1"),
+    }
 
 
 def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
@@ -220,7 +211,11 @@ def label_votes(votes: np.ndarray, mode: Mode = "majority") -> tuple[np.ndarray,
             votes for `unknown` count as neutral, and the first of equals wins.
     """
     if mode == "dda":
-        return _dda(np.asarray(votes, np.float64))
+        kept = np.argmax(votes, 1) != FERPLUS_VOTES.index("NF")
+        winner_only = np.array(votes[:, :8], np.float64)
+        winner_only[:, 0] += votes[:, 8]
+        kept &= winner_only.any(1)
+        return np.where(kept[:, None], np.eye(8)[winner_only.argmax(1)], 0), kept
     counts = np.where(np.asarray(votes) <= 1, 0, votes).astype(np.float64)
     total = counts.sum(1)
     if mode == "majority":
@@ -253,14 +248,6 @@ def _covering(row: np.ndarray) -> np.ndarray:
                     taken[index], number = 0, number - 1
                 break
     return np.zeros_like(row) if taken.sum() <= 0.5 * total or number > 3 else taken
-
-
-def _dda(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    kept = votes.argmax(1) != FERPLUS_VOTES.index("NF")
-    winner_only = votes[:, :8].copy()
-    winner_only[:, 0] += votes[:, 8]
-    kept &= winner_only.any(1)
-    return np.where(kept[:, None], np.eye(8)[winner_only.argmax(1)], 0), kept
 
 
 def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:

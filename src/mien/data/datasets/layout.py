@@ -108,7 +108,9 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
         "; ".join(f"{layout.name} ({', '.join(layout.marks)})" for layout in layouts)
         or "a folder, since no layout is a single file of that name"
     )
-    message = f"{title} was not found under {root}. Expected: {looked}. Found: {_inventory(root)}. {obtain}"
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir()) if root.is_dir() else []
+    there = f"the file {root.name}" if root.is_file() else shown(names) or "an empty folder"
+    message = f"{title} was not found under {root}. Expected: {looked}. Found: {there}. {obtain}"
     raise DatasetError(message, path=root)
 
 
@@ -158,10 +160,3 @@ def _folders(root: Path) -> Iterator[Path]:
         yield from level
         level = [folder / name for folder in level for name in subfolders(folder)[:BREADTH]]
     yield from level
-
-
-def _inventory(root: Path) -> str:
-    if root.is_file():
-        return f"the file {root.name}"
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir())
-    return shown(names) or "an empty folder"

@@ -18,10 +18,7 @@ DELIMITERS = ",;\t|"  # separators of csv columns
 
 
 def number_in(text: str) -> int:
-    """Return the number written in up to nine decimal digits, −1 for any other text.
-
-    `str.isdigit` alone is true for "²", which `int` refuses, and for thousands of digits, which Python refuses to read.
-    """
+    """Return the number written in up to nine decimal digits, −1 for any other text, such as "²" or thousands of digits."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
 
 

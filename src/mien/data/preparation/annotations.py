@@ -10,7 +10,7 @@ from ...errors import ConfigError, DatasetError
 from ...io.files import csv_text, write_file
 from ...labels import ACTION_UNITS
 from ..datasets import reader
-from ..datasets.affwild2 import COMPLETE, Annotations, annotation_files, read_annotations
+from ..datasets.films import COMPLETE, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 
 NAMES = {"train": "filtered_training_set_annotations.csv", "validation": "filtered_validation_set_annotations.csv"}

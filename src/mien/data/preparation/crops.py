@@ -93,27 +93,6 @@ Faceless = Literal["keep", "error", "discard"]
 Matrix = Callable[[PreparedFace, int], np.ndarray]  # face and side of the crop → (2, 3) from image to crop
 
 
-def on_template(name: str) -> Matrix:
-    """Return the transform of the five points to a template of `mien.faces.alignment`."""
-    return lambda face, size: crop_matrix(face.points5, TEMPLATES[name], size)
-
-
-def dlib_chip(face: PreparedFace, size: int) -> np.ndarray:
-    """Return (2, 3) from image to the face chip of dlib with its default padding."""
-    assert face.points68 is not None
-    return dlib_chip_matrix(face.points68, size, padding=0.25)
-
-
-def published_arcface(face: PreparedFace, size: int) -> np.ndarray:
-    """Return (2, 3) by face.evoLVe's fit from the template to the image, which mirrors strong left profiles by mistake."""
-    return reverse_similarity(face.points5, TEMPLATES["arcface112"].poses[0] * (size / 112), "published")
-
-
-def published_ddamfn(face: PreparedFace, size: int) -> np.ndarray:
-    """Return (2, 3) by DDAMFN++'s five poses, landmarks cut to whole pixels."""
-    return crop_matrix(np.trunc(face.points5), TEMPLATES["ddamfn5"], size)
-
-
 @dataclass(frozen=True, slots=True)
 class Crop:
     """Definition of a crop."""
@@ -131,27 +110,39 @@ class Crop:
     antialias: bool = True  # whether shrinking averages pixels
 
 
+def _dlib_chip(face: PreparedFace, size: int) -> np.ndarray:
+    assert face.points68 is not None
+    return dlib_chip_matrix(face.points68, size, padding=0.25)  # dlib's default
+
+
+def _on_template(name: str) -> Matrix:
+    return lambda face, size: crop_matrix(face.points5, TEMPLATES[name], size)
+
+
 CROPS: Mapping[str, Crop] = {
-    "arcface112": Crop("five points on ArcFace's template, as face.evoLVe has it", 112, on_template("arcface112")),
+    "arcface112": Crop("five points on ArcFace's template, as face.evoLVe has it", 112, _on_template("arcface112")),
     "ddamfn5": Crop(
-        "five points on the nearest of DDAMFN++'s five poses", 112, on_template("ddamfn5"), "retinaface", "detector"
+        "five points on the nearest of DDAMFN++'s five poses", 112, _on_template("ddamfn5"), "retinaface", "detector"
     ),
-    "dlib-chip": Crop("dlib's face chip, as Global-ROI Net has it", 224, dlib_chip, faceless="error", folder="align"),
-    "fer2013-like": Crop("a gray face where FER2013's faces are", 48, on_template("fer2013"), gray=True),
+    "dlib-chip": Crop("dlib's face chip, as Global-ROI Net has it", 224, _dlib_chip, faceless="error", folder="align"),
+    "fer2013-like": Crop("a gray face where FER2013's faces are", 48, _on_template("fer2013"), gray=True),
 }
 """Our variants."""
 
 AUTHORS: Mapping[str, Crop] = {
     "arcface112": Crop(
-        "MFER's alignment as published (face.evoLVe)", 112, published_arcface,
+        "MFER's alignment as published (face.evoLVe)", 112,
+        # The fit from the template to the image mirrors strong left profiles by mistake.
+        lambda face, size: reverse_similarity(face.points5, TEMPLATES["arcface112"].poses[0] * (size / 112), "published"),
         "mtcnn-evolve", "detector", "first", faceless="discard", antialias=False,
     ),
     "ddamfn5": Crop(
-        "DDAMFN++'s alignment as published", 112, published_ddamfn,
+        "DDAMFN++'s alignment as published", 112,
+        lambda face, size: crop_matrix(np.trunc(face.points5), TEMPLATES["ddamfn5"], size),  # landmarks cut to whole pixels
         "retinaface", "detector", "first", threshold=0.6, antialias=False,
     ),
     "dlib-chip": Crop(
-        "Global-ROI Net's alignment as published: the last face that was found wins", 224, dlib_chip,
+        "Global-ROI Net's alignment as published: the last face that was found wins", 224, _dlib_chip,
         choice="last", faceless="error", folder="align", antialias=False,
     ),
 }  # fmt: skip
@@ -196,25 +187,19 @@ class Align:
 
         def make(pixels: np.ndarray) -> Made:
             face = find(pixels)
+            if face is None and recipe.faceless == "discard":
+                return Made("no face", {})
             if face is None:
-                return _faceless(pixels, recipe)
+                side = (recipe.size, recipe.size)
+                whole = Image.fromarray(pixels).resize(side, Image.Resampling.BILINEAR)
+                image = np.asarray(whole) if recipe.antialias else resize_cv2(pixels, *side)
+                return Made("no face", {"error" if recipe.faceless == "error" else recipe.folder: _colored(image, recipe)})
             matrix = recipe.matrix(face, recipe.size)
             crop = warp(pixels, matrix, recipe.size, antialias=recipe.antialias)
             facts = {"faces": face.faces, "box": face.box.round(1).tolist(), "matrix": matrix.round(6).tolist()}
             return Made("ok", {recipe.folder: _colored(crop, recipe)}, facts)
 
         return make
-
-
-def _faceless(pixels: np.ndarray, recipe: Crop) -> Made:
-    if recipe.faceless == "discard":
-        return Made("no face", {})
-    size = recipe.size
-    if recipe.antialias:
-        whole = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-    else:
-        whole = resize_cv2(pixels, size, size)
-    return Made("no face", {"error" if recipe.faceless == "error" else recipe.folder: _colored(whole, recipe)})
 
 
 def _colored(crop: np.ndarray, recipe: Crop) -> np.ndarray:

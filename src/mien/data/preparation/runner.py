@@ -22,7 +22,7 @@ from PIL import Image
 
 from ... import __version__
 from ...errors import ConfigError, SourceError
-from ...io.files import LOCK, atomic_write, csv_text, locked_folder, write_errors, write_file
+from ...io.files import LOCK, atomic_write, csv_text, locked_folder, sha256, write_errors, write_file
 from ...io.images import printable
 from ..datasets import Dataset
 
@@ -91,35 +91,35 @@ def prepare(
     images in progress are repeated. Raises ConfigError: `out` contains another preparation, is locked by another process, or
     cannot be written.
     """
-    with locked_folder(Path(out)):  # Journal and manifest have the same names in every process.
-        return _prepare(splits, work, Path(out), format, workers, progress)
-
-
-def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str, workers: int, progress: Progress) -> Summary:
-    source = {
-        name: {"dataset": data.name, "protocol": data.protocol, "images": len(data), "digest": data.digest}
-        for name, data in splits.items()
-    }
-    settings = {"mien": __version__, "settings": work.describe() | {"format": suffix}, "source": source}
-    done = _resume(folder, settings)
-    tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
-    waiting = [task for task in tasks if (task.split, task.stem) not in done]
-    progress(len(tasks) - len(waiting))
-    for left in folder.rglob(".*.part"):  # Of killed processes.
-        left.unlink()
-    for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
-        done[task.split, task.stem] = line
-        with write_errors(folder / JOURNAL, AGAIN), (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(line) + "\n")
-        progress(1)
-    lines = [done[task.split, task.stem] for task in tasks]
-    write_file(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines), AGAIN)
-    _write_labels(folder, splits, zip(tasks, lines, strict=True))
-    counts = {name: Counter(line["status"] for line in lines if line["split"] == name) for name in splits}
-    status = {name: dict(sorted(count.items())) for name, count in counts.items()}
-    digest = _digest(folder, sorted(file for line in lines for file in line["files"]))
-    write_file(folder / MANIFEST, json.dumps({**settings, "status": status, "digest": digest}, indent=1) + "\n", AGAIN)
-    return Summary(status, len(waiting), digest)
+    folder = Path(out)
+    with locked_folder(folder):  # Journal and manifest have the same names in every process.
+        source = {
+            name: {"dataset": data.name, "protocol": data.protocol, "images": len(data), "digest": data.digest}
+            for name, data in splits.items()
+        }
+        settings = {"mien": __version__, "settings": work.describe() | {"format": format}, "source": source}
+        done = _resume(folder, settings)
+        tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
+        waiting = [task for task in tasks if (task.split, task.stem) not in done]
+        progress(len(tasks) - len(waiting))
+        for left in folder.rglob(".*.part"):  # Of killed processes.
+            left.unlink()
+        for task, line in zip(waiting, _run(splits, work, folder, format, waiting, workers), strict=True):
+            done[task.split, task.stem] = line
+            with write_errors(folder / JOURNAL, AGAIN), (folder / JOURNAL).open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(line) + "\n")
+            progress(1)
+        lines = [done[task.split, task.stem] for task in tasks]
+        write_file(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines), AGAIN)
+        _write_labels(folder, splits, zip(tasks, lines, strict=True))
+        counts = {name: Counter(line["status"] for line in lines if line["split"] == name) for name in splits}
+        status = {name: dict(sorted(count.items())) for name, count in counts.items()}
+        digest = hashlib.sha256()
+        for name in sorted(file for line in lines for file in line["files"]):
+            digest.update(name.encode() + b"\0" + bytes.fromhex(sha256(folder / name)))
+        manifest = {**settings, "status": status, "digest": digest.hexdigest()}
+        write_file(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n", AGAIN)
+        return Summary(status, len(waiting), manifest["digest"])
 
 
 def _run(
@@ -231,11 +231,3 @@ def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tu
             known = [sample.label, task.split, sample.subject, sample.sequence, sample.valence, sample.arousal]
             rows.append([line["files"][0], *known, line["status"], *(sample.groups.get(name) for name in groups)])
     write_file(folder / LABELS, csv_text(rows), AGAIN, errors="surrogateescape")
-
-
-def _digest(folder: Path, files: list[str]) -> str:
-    digest = hashlib.sha256()
-    for name in files:
-        with (folder / name).open("rb") as file:
-            digest.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

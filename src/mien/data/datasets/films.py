@@ -1,21 +1,65 @@
-"""s-Aff-Wild2 (Kollias et al., 7th ABAW challenge): video frames with valence, arousal, expression and twelve action units.
+"""Frames of films and videos: SFEW and Aff-Wild2.
 
+**SFEW 2.0** (Dhall et al. 2015): single frames of films in seven classes, 958 for training and 436 for validation. The labels
+of the test frames were never published. A name such as `AlexEmma_000435486_00000021.png` contains film, time and face; two
+frames of one time are one recording.
+
+**s-Aff-Wild2** (Kollias et al., 7th ABAW challenge): video frames with valence, arousal, expression and twelve action units.
 Each line of an annotation file is `video/frame.jpg` and 15 numbers; −5 marks a missing valence or arousal, −1 a missing
-expression or action unit. `filter=strict` keeps the fully annotated frames (52,154 of 142,382 for training, 15,440
-of 26,876 for validation), the other filters those that have one task's numbers.
+expression or action unit. `filter=strict` keeps the fully annotated frames (52,154 of 142,382 for training, 15,440 of 26,876
+for validation), the other filters those that have one task's numbers.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DatasetError
-from ...labels import ACTION_UNITS, AFFWILD2
+from ...labels import ACTION_UNITS, AFFWILD2, ALPHABETICAL7, canonical
 from .dataset import Dataset
-from .folders import ListedImages
-from .layout import Damage, Place, child
-from .listing import affect, single_precision, texts
+from .folders import ListedImages, read_class_folders
+from .layout import Damage, Place, child, children
+from .listing import affect, single_precision, subfolders, texts
+
+SFEW_FOLDERS = {
+    "aligned": {"train": "Train_Aligned_Faces*", "validation": "Val_Aligned_Faces*"},
+    "whole": {"train": "Train", "validation": "Val"},
+}
+
+
+def read_sfew(place: Place) -> Dataset:
+    """Read the class folders of one of the two versions; DatasetError if the requested one is missing."""
+    wanted = place.options["images"]
+    found = {kind: _folders(place, patterns) for kind, patterns in SFEW_FOLDERS.items() if wanted in (kind, "auto")}
+    kind = next((kind for kind, folders in found.items() if folders), None)
+    if kind is None:
+        looked = " or ".join(pattern for kind in found for pattern in SFEW_FOLDERS[kind].values())
+        message = f"SFEW under {place.base} has no class folders in {looked}; images=aligned|whole chooses the other version"
+        raise DatasetError(message)
+    data = read_class_folders(place, found[kind], ALPHABETICAL7)
+    stems = [str(name).rpartition("/")[2].rpartition(".")[0].rsplit("_", 2) for name in data.names]
+    return dataclasses.replace(
+        data,
+        sequence=texts("_".join(stem[:2]) if len(stem) == 3 else "" for stem in stems),
+        groups={"film": texts(stem[0] if len(stem) == 3 else "" for stem in stems)},
+        notes=(f"images={kind}",) if wanted == "auto" else (),
+    )
+
+
+def _folders(place: Place, patterns: Mapping[str, str]) -> dict[str, str]:
+    """Folder → part: for each part the first folder that fits, or is in or around one that fits, and holds class folders."""
+    found = {}
+    for part, pattern in patterns.items():
+        for folder in (path for way in (pattern, f"*/{pattern}", f"{pattern}/*") for path in children(place.base, way)):
+            wanted = folder.is_dir() and ("aligned" in folder.name.lower()) == ("Aligned" in pattern)
+            if wanted and any(canonical(name) in ALPHABETICAL7 for name in subfolders(folder)):
+                found[folder.relative_to(place.base).as_posix()] = part
+                break
+    return found
+
 
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
 FOLDERS = ("", "annotations/", "*/")
@@ -77,7 +121,7 @@ def annotation_files(base: Path) -> dict[str, Path]:
     return {part: path for part, names in ways.items() if (path := child(base, *names))}
 
 
-def read(place: Place) -> Dataset:
+def read_affwild2(place: Place) -> Dataset:
     """Read the annotated frames that the option `filter` keeps; DatasetError if none is left."""
     listed = ListedImages(place, place.marked[0])
     for part, path in annotation_files(place.base).items():
