@@ -154,10 +154,7 @@ class _Builder:
 
 
 def fused_graph(card: Card, members: Sequence[tuple[Card, onnx.ModelProto, dict[str, str]]]) -> tuple[Card, onnx.ModelProto]:
-    """Return the graph of an ensemble, and its card with the outputs of the graph.
-
-    Each member is its card (with the outputs of its graph), its graph, and image → input of the ensemble.
-    """
+    """Return graph and card of an ensemble of (card with the outputs of the graph, graph, image → input of the ensemble)."""
     opset = max(opset_of(model) for _, model, _ in members)
     graph = helper.make_graph([], card.name, [], [])
     given: list[str] = []

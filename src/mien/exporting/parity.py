@@ -59,10 +59,7 @@ def faces(count: int) -> list[np.ndarray]:
 
 
 def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtime) -> dict[str, float]:
-    """Return role → largest difference between the outputs of two networks, each with the preprocessing of its card.
-
-    Raises ExportError for NaN, another shape, or another number of classes than on the card.
-    """
+    """Return role → largest difference between the outputs of two networks; ExportError for NaN, or another shape or number."""
     found: dict[str, float] = {}
     before, after = Preprocess.of(card), Preprocess.of(exported)
     for count in BATCHES:

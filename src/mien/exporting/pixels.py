@@ -81,10 +81,7 @@ def cv2_bilinear(pixels: Tensor, height: Tensor, width: Tensor, new_height: int,
 
 
 def _cv2_axis(old: Tensor, new: int, *, axis: int, edge: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (new, old) one-hot lower and upper source indices, and (new, 1) weights of the upper one in units of 2⁻¹¹.
-
-    With `axis` 0, that of the old pixels, all three are transposed.
-    """
+    """Return (new, old) one-hot lower and upper indices, (new, 1) weights of the upper in 2⁻¹¹; transposed for axis 0."""
     position = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).float()
     lower = position.floor()
     share = ((position - lower) * 2**CV2_BITS).round().double()

@@ -86,10 +86,7 @@ def with_relu(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose large float32 constants are float16, each followed by a Cast that is folded on loading.
-
-    Scales of 8-bit weights stay float32.
-    """
+    """Return a copy whose large float32 constants, except for scales of 8-bit weights, are float16, each followed by a Cast."""
     changed = _copy(model)
     linear = ("QuantizeLinear", "DequantizeLinear")
     scales = {name for node in model.graph.node if node.op_type in linear for name in node.input[1:]}

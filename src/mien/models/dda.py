@@ -154,10 +154,7 @@ class DualDomainAttention(nn.Module):
         return scores.softmax(1) if self.gate == "softmax" else scores.sigmoid()
 
     def places(self, x: Tensor) -> Tensor:
-        """Return by how much each place of x gains, (N, h, w): the mean of the map over channels, weighed by x.
-
-        The map's own mean over channels is 1/C everywhere because of its softmax.
-        """
+        """Return how much each place of x gains, (N, h, w): the map, weighed by x, over channels; its own mean is 1/C."""
         return (x * self(x)).sum(1) / x.sum(1).clamp(min=1e-6)
 
 
@@ -254,10 +251,7 @@ def dda_resnet34(
     backbone: str = "resnet34",
     attention: bool = True,
 ) -> DDANet | DDAOnSFace:
-    """Return a ResNet-34 with DDA; its options are described in `architectures.toml`.
-
-    Raises ConfigError: unknown gate or backbone, or no attention on the ResNet.
-    """
+    """Return a ResNet-34 with DDA, see `architectures.toml`; ConfigError: unknown gate or backbone, or nothing but a ResNet."""
     if backbone == sface.NAME:
         return DDAOnSFace(num_classes, dropout, gate, attention)
     if backbone != "resnet34":

@@ -150,10 +150,7 @@ def mfer(
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the authors' state dict, or that of a ConvNeXt as its authors name it (a start), under our names.
-
-    The backbone may be under `backbone.` or at the top, the heads under `msc.` or `Msc.msc.`; both are in use.
-    """
+    """Return the authors' state dict, or a ConvNeXt's (a start), renamed; the heads may be under `msc.` or `Msc.msc.`."""
     return rename(state, AUTHOR_RULES)
 
 

@@ -116,10 +116,7 @@ def mien_base(
     trunk_options: Mapping[str, Any] | None = None,
     slopes: Sequence[float] = (),
 ) -> MienBase | OnTrunk:
-    """Return a `mien-base`, or another trunk under its two heads; its options are described in `architectures.toml`.
-
-    Raises UnknownName: timm has no such network; ConfigError: another number of slopes than layers.
-    """
+    """Return a `mien-base` on its own or another trunk, see `architectures.toml`; UnknownName, ConfigError: invalid options."""
     if trunk:
         return OnTrunk(trunk, trunk_options or {}, dropout, slopes).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)

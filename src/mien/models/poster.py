@@ -333,10 +333,7 @@ def poster(
     pretrained_landmarks: str = "",
     backbone: str = "ir50",
 ) -> POSTER:
-    """Return a POSTER++; its options are described in `architectures.toml`.
-
-    Raises ConfigError: invalid size, width or backbone; WeightsError: a file is unreadable, or lacks an entry of the trunk.
-    """
+    """Return a POSTER++, see `architectures.toml`; ConfigError, WeightsError: invalid size, width, backbone or weights."""
     if not IMAGE.fits(size):
         raise ConfigError(f"size must be a multiple of 32, got {size}", value=size)
     if width < HEADS or width % HEADS:
@@ -370,10 +367,7 @@ def _load_trunk(network: POSTER, part: str, file: str) -> None:
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the authors' state dict under our names.
-
-    Entries on which no output depends, and the position indices, which follow from the window, get the prefix `pretraining.`.
-    """
+    """Return the authors' state dict under our names; entries that no output depends on get the prefix `pretraining.`."""
     return rename(state, AUTHOR_RULES)
 
 

@@ -119,10 +119,7 @@ def resnet(name: str, pretrained: bool | str = False, **options: Any) -> Any:
 
 
 def timm_factory(name: str) -> Callable[..., Classifier]:
-    """Return the function that builds timm's network `name` under a linear head; its `options` go to `timm.create_model`.
-
-    It raises ConfigError if the network does not end in one linear layer.
-    """
+    """Return the function that builds timm's network `name`; it raises ConfigError unless that ends in one linear layer."""
 
     def build(num_classes: int = 7, *, pretrained: bool | str = False, **options: Any) -> Classifier:
         model = timm_model(name, pretrained, num_classes=num_classes, **options)

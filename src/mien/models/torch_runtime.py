@@ -96,10 +96,7 @@ class TorchRuntime:
         return {name: torch.from_numpy(value).to(self._place) for name, value in images.items()}
 
     def meanings(self, output: Any) -> dict[str, Tensor]:
-        """Return output field → its value in the unit of its role: probabilities, or the values as they are.
-
-        Raises WeightsError if the network does not give a field that the card names, since that task is disabled.
-        """
+        """Return field → value in the unit of its role; WeightsError if the network does not give a field of the card."""
         roles = {FEATURE: FEATURE} if FEATURE in self.fields else {}
         # The scores come last: where another role names the same field, it is calibrated too.
         roles |= {role: name for role, name in self.card.outputs.items() if role != "scores"}
@@ -181,10 +178,7 @@ def add_heads(network: nn.Module, sizes: Mapping[str, int], width: int) -> None:
 
 
 def feature_width(output: Any, names: Mapping[str, Any]) -> int:
-    """Return the length of the feature in the output of a network to which heads with these names are added.
-
-    Raises ConfigError: the output `feature` is missing, or a head has the name of an output.
-    """
+    """Return the length of the feature in an output; ConfigError: there is none, or a head has the name of an output."""
     feature = getattr(output, "feature", None)
     if feature is None:
         raise ConfigError("model.heads: the network has no output 'feature'", value="feature", expected=output._fields)

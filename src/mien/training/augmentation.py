@@ -45,10 +45,7 @@ class Mix(NamedTuple):
 
 
 def mixup(images: dict[str, Tensor], alpha: float, seed: int) -> tuple[dict[str, Tensor], Mix]:
-    """Blend every image of a batch with another one, λ·a + (1 − λ)·b, with one λ from Beta(α, α) for the batch.
-
-    All crops of a face, name → (N, C, H, W), are mixed in the same way.
-    """
+    """Blend all crops of a face, name → (N, C, H, W), with another face by λ·a + (1 − λ)·b, one λ from Beta(α, α) a batch."""
     random = np.random.default_rng(seed)
     first = next(iter(images.values()))
     share, other = random.beta(alpha, alpha), torch.from_numpy(random.permutation(len(first)))

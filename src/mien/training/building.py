@@ -87,10 +87,7 @@ class Parts:
 
 
 def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *, initialize: bool) -> Parts:
-    """Build network, loss and optimizer; a resumed run needs no initial weights (`initialize`).
-
-    Raises ConfigError, UnknownName, WeightsError: invalid model, loss or initial weights.
-    """
+    """Build network, loss and optimizer, with initial weights on request; ConfigError, UnknownName, WeightsError."""
     options = options_of(config, split)
     model = models.build(config.model.name, **options)
     if config.model.heads:

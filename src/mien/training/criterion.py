@@ -63,10 +63,7 @@ class Criterion(nn.Module):
         self.parts = nn.ModuleList(_build(term, field_of(output, term.output), num_classes, counts) for term in terms)
 
     def forward(self, output: Any, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its unweighted terms, scalars, computed in float32.
-
-        In evaluation mode terms that need a teacher are skipped.
-        """
+        """Return the loss and its unweighted terms, scalars in float32; evaluation skips terms that need a teacher."""
         values: dict[str, Tensor] = {}
         total: Tensor = torch.zeros((), device=next(iter(targets.values())).device)
         for name, term, part, datasets in zip(self.names, self.terms, self.parts, self.datasets, strict=True):
@@ -151,10 +148,7 @@ def cross_entropy(
     soft: bool = False,
     class_weights: Sequence[float] = (),
 ) -> nn.Module:
-    """Return the cross-entropy of class scores and `label`, or with `soft` the class distribution `soft`.
-
-    Raises ConfigError: `class_weights` of another number of classes, or with `balanced`.
-    """
+    """Return the cross-entropy of class scores and `label`, or `soft`; ConfigError: `class_weights` of other classes."""
     weight = None if balanced is None else losses.class_balanced_weights(counts, beta=balanced)
     if class_weights:
         if len(class_weights) != (expected := len(counts)) or balanced is not None:
@@ -178,10 +172,7 @@ def soft_loss(logits: Tensor, targets: Targets, loss: Callable[..., Tensor]) -> 
 
 
 def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-entropy", smoothing: float = 0.0) -> Tensor:
-    """Loss of class scores and FERPlus votes, without single votes, weighted by the fraction of votes for the classes.
-
-    Columns of votes after the classes are votes for other content.
-    """
+    """Loss of class scores and FERPlus votes, without single votes, weighted by the share of votes for the classes."""
     counts = torch.where(targets["votes"] > 1, targets["votes"], 0.0)
     classes = counts[:, : logits.shape[1]]
     weight = classes.sum(1) / counts.sum(1).clamp(min=1)

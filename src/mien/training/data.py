@@ -82,10 +82,7 @@ class Images:
         self._state = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
 
     def __call__(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return name → (n, h, w, 1 or 3) uint8 of some rows, and (n,) whether each is readable.
-
-        Raises SourceError if an image is unreadable, and `strict` is set.
-        """
+        """Return name → (n, h, w, 1 or 3) uint8, and (n,) whether readable; SourceError if not, and `strict` is set."""
         for row in rows[self._state[rows] == 0]:
             self._decode(int(row))
         return {name: store[rows] for name, store in self._store.items()}, self._state[rows] > 0
@@ -271,10 +268,7 @@ def _joined(name: str, values: Sequence[Tensor | None], parts: Sequence[Split]) 
 
 
 def open_splits(config: TrainConfig) -> tuple[Mixture, Mixture]:
-    """Open the training and the validation splits of a run.
-
-    Raises ConfigError: two datasets have the same name; DatasetError: missing dataset, no validation split, or an empty split.
-    """
+    """Open the training and validation splits of a run; ConfigError, DatasetError: equal names, or a missing or empty split."""
     opened = [_open_splits(config, data) for data in config.data]
     names = [train.name for train, _ in opened]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -303,10 +297,7 @@ def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
 
 
 def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: bool = False) -> Split:
-    """Return a dataset as tensors in the label order of its config.
-
-    Samples of classes that this order lacks are unlabeled; soft labels are renormalized over the other classes.
-    """
+    """Return a dataset as tensors in the label order of its config; samples of classes that this order lacks are unlabeled."""
     labels = label_set(chosen.labels) if chosen.labels else data.labels
     places = index_map(data.labels, labels)
     label = np.where(data.label >= 0, places[data.label], -1)

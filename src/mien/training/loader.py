@@ -150,10 +150,7 @@ def to_unit(store_NHWC: np.ndarray) -> Tensor:
 
 
 def sampled(rates: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return row numbers in ascending order, each ⌊rate⌋ or ⌈rate⌉ times, as many as the (rounded) sum of the rates (N,).
-
-    Systematic sampling: equidistant positions with one random offset on the cumulative rates.
-    """
+    """Return ascending row numbers, each ⌊rate⌋ or ⌈rate⌉ times by systematic sampling, as many as the sum of rates (N,)."""
     if (rates == 1).all():
         return np.arange(len(rates))
     ends = np.cumsum(rates)
@@ -163,10 +160,7 @@ def sampled(rates: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def sample_weights(split: Mixture) -> np.ndarray:
-    """Return (N,) sampling probabilities that balance the classes: 1 / class size, averaged over the classes of a soft label.
-
-    Raises ConfigError if no image has a label.
-    """
+    """Return (N,) probabilities by 1 / class size, averaged over the classes of a soft label; ConfigError without any label."""
     per_class = torch.where(split.counts > 0, 1 / split.counts.clamp(min=1e-9), 0.0).double()
     label = split.targets["label"]
     weight = torch.where(label >= 0, per_class[label.clamp(min=0)], 0.0)

@@ -134,10 +134,7 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
 
 
 def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Report = lambda event: None) -> Run:
-    """Check the config, open the data, build the parts, and restore the checkpoint of a resumed run.
-
-    Raises ConfigError, DatasetError and TrainingError as `train` does.
-    """
+    """Check the config, open the data, build the parts, restore a resumed run; ConfigError, DatasetError, TrainingError."""
     config = TrainConfig.of(config.to_dict())  # Configs built in Python are checked like recipes.
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=fastest_precision(device_of(config).type))
@@ -272,10 +269,7 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
 
 
 def end_epoch(run: Run) -> None:
-    """Validate, save the best weights and a checkpoint, and write the metrics of the epoch.
-
-    Raises TrainingError if a parameter is NaN or infinite, or a file cannot be written.
-    """
+    """Validate, save, and write the metrics of the epoch; TrainingError: a parameter is not finite, or a file not written."""
     config, parts, progress = run.config, run.parts, run.progress
     progress.skipped |= run.train.skipped
     row = training_row(run)
@@ -380,10 +374,7 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run) -> None:
-    """Set weights, optimizer, schedule and progress from the checkpoint.
-
-    Raises ConfigError if it has another config or dataset, WeightsError if it is corrupt.
-    """
+    """Set the state of a run from its checkpoint; ConfigError: another config or dataset, WeightsError: it is corrupt."""
     parts, path, scaler = run.parts, run.checkpoint, run.accelerator.scaler
     saved = run_dir.load_checkpoint(path)
     if (expected := saved["identity"]["data"]) != run.digests:

@@ -30,10 +30,7 @@ def names() -> list[str]:
 
 
 def find(recipe: str | Path, beside: Path | None = None) -> Path:
-    """Return the file of a recipe: a path, relative to the folder `beside`, or the name of a recipe of the package.
-
-    Raises ConfigError if there is none; the message names similar recipes.
-    """
+    """Return the file of a recipe: a path, relative to `beside`, or a name of the package; ConfigError: there is none."""
     path = Path(recipe) if beside is None else beside / recipe
     if path.is_file():
         return path

@@ -118,10 +118,7 @@ def environment(splits: Sequence[Mixture], device: torch.device) -> dict[str, An
 
 
 def write_epochs(out: Path, rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str]) -> Figure:
-    """Write `metrics.jsonl`, a line for each epoch, its `curves.png`, and `skipped.txt`, a line for each unreadable image.
-
-    Returns the figure of the curves; errors as in `write`.
-    """
+    """Write `metrics.jsonl`, `skipped.txt` and `curves.png`, and return the figure of the latter; errors as in `write`."""
     write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     if skipped:
         text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(skipped.items()))

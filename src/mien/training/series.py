@@ -221,10 +221,7 @@ def interval(setting: str, metric: str, values: Sequence[float]) -> Pooled:
 
 
 def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
-    """Yield test metrics of finished runs over folds: every image is predicted by the run that has it in its test split.
-
-    The predictions are kept in the folder `test` of each run, and not repeated.
-    """
+    """Yield test metrics of finished runs over folds, each image predicted by the run that tests on it, kept in `test`."""
     from ..evaluation import evaluate
     from ..evaluation.compare.statistics import rate
     from .data import open_split

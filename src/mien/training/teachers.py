@@ -53,10 +53,7 @@ class Teacher:
         self._of_row: dict[str, np.ndarray] = {}
 
     def of_batch(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `teacher.OUTPUT` → (N, classes) float32 for each output, cached under `key`.
-
-        Outputs of loss terms are means over all teachers, others are the first teacher's.
-        """
+        """Return `teacher.OUTPUT` → (N, classes) float32, cached under `key`; outputs of loss terms are means over teachers."""
         if key not in self._of_batch:
             self._of_batch[key] = self._predict(image_NCHW)
         return {name: value.float() for name, value in self._of_batch[key].items()}
@@ -64,10 +61,7 @@ class Teacher:
     def predict_split(
         self, split: Mixture, images: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]
     ) -> None:
-        """Run inference over a split, whose normalized images `images` (rows) returns, for `of_rows`.
-
-        The predictions are stored in the cache of parsed datasets for other seeds, processes and resumed runs.
-        """
+        """Run inference over a split, whose normalized images `images` (rows) returns, for `of_rows`, and cache it on disk."""
 
         def predictions() -> dict[str, np.ndarray]:
             parts = []

@@ -80,10 +80,7 @@ def check(config: TrainConfig) -> None:
 
 
 def check_heads(config: TrainConfig) -> None:
-    """Check the names, label sets and loss terms of further heads.
-
-    Raises ConfigError, UnknownName: unknown label set, name of another output, or no loss term trains the head.
-    """
+    """Check names, label sets and loss terms of further heads; ConfigError, UnknownName."""
     taken = ("scores", "feature", "action_units", *described().get(config.model.name, {}).get("outputs", ()))
     for name, labels in config.model.heads.items():
         classes = label_set(labels)
@@ -110,10 +107,7 @@ def check_term(term: Term, where: str) -> None:
 
 
 def check_metrics(config: TrainConfig) -> None:
-    """Check the metrics of model selection before training instead of after the first epoch.
-
-    Raises ConfigError: unknown metric.
-    """
+    """Check the metrics of model selection before training instead of after the first epoch; ConfigError: unknown metric."""
     chosen, known = config.validation.metric, metrics_of(config)
     wanted = {"validation.metric": "" if chosen == "last" else chosen}
     if config.schedule.kind == "plateau":
@@ -133,10 +127,7 @@ def target_of(term: Term) -> str:
 
 
 def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
-    """Return the outputs that are evaluated on a dataset, by its index, and the target of each.
-
-    These are the classification heads and regressions with a loss term on it, and on the first dataset the scores.
-    """
+    """Return output → target of what is evaluated on a dataset, by index: outputs with a loss term, on the first the scores."""
     found = {} if index else {config.model.scores: "label"}
     name = config.data[index].name or config.data[index].dataset
     for term in config.loss:

@@ -126,10 +126,7 @@ def model(source: str | Path | Card, *, data: TorchDataset[tuple[Tensor, int]] |
 
 @torch.no_grad()
 def features(network: nn.Module, data: TorchDataset[tuple[Tensor, int]], *, batch_size: int = 64) -> Tensor:
-    """Return the features (N, D) float32 of a dataset: the vectors that the last layer of the network reads.
-
-    Raises ConfigError if the network has no output `feature`.
-    """
+    """Return the features (N, D) float32 of a dataset, which the last layer reads; ConfigError: no output `feature`."""
     before = network.training
     network.eval()
     device = next(network.parameters()).device

@@ -337,10 +337,7 @@ def luma(image_NCHW: Tensor) -> Tensor:
 
 
 def resize(image_NCHW: Tensor, side: int, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear") -> Tensor:
-    """Resize to the input size of the network; applied just before `normalize` if not listed.
-
-    Pillow's bilinear interpolation is antialiased, OpenCV's is not.
-    """
+    """Resize to the network's side, antialiased as Pillow or not as OpenCV; applied just before `normalize` if not listed."""
     if image_NCHW.shape[2:] == (side, side):
         return image_NCHW
     return functional.interpolate(image_NCHW, (side, side), mode="bilinear", antialias=method == "pil-bilinear")

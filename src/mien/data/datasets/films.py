@@ -89,10 +89,7 @@ class Annotations:
 
 
 def read_annotations(path: Path, damage: Damage) -> Annotations:
-    """Read an annotation file, or the list of test frames, whose rows have nothing but the frame.
-
-    Lines that are neither are reported to `damage` and dropped.
-    """
+    """Read an annotation file, or the list of test frames; lines that are neither are reported to `damage` and dropped."""
     frames, numbers = [], []
     for line, text in enumerate(path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines(), 1):
         fields = [field.strip() for field in text.split(",")]

@@ -87,10 +87,7 @@ def of_files(
 
 
 class ListedImages:
-    """Collects the images of a list for a dataset: those that exist, with the values of their rows.
-
-    The arguments are those of `Locator`; `place` receives reports of missing images.
-    """
+    """Collects those images of a list that exist, with the values of their rows; the arguments are those of `Locator`."""
 
     def __init__(self, place: Place, root: Path, paths: Iterable[str] = (), *, csv: Path | None = None) -> None:
         self.place, self.root, self.locate = place, root, Locator(root, paths, csv=csv)

@@ -57,10 +57,7 @@ def read_jaffe(place: Place) -> Dataset:
 
 
 def _ratings(base: Path) -> dict[str, dict[str, float]]:
-    """Image (`KA-AN1`) → class → mean rating, from the text file that holds the table.
-
-    The file ends with a second table, of a study without fear, which is another measurement and is not read.
-    """
+    """Image (`KA-AN1`) → class → mean rating, from the first table of a text file; the second is of a study without fear."""
     for path in sorted(base.glob("*.txt")) + sorted(base.glob("*.csv")):
         columns: list[str] = []
         found: dict[str, dict[str, float]] = {}

@@ -178,10 +178,7 @@ class Container:
 
 @contextmanager
 def open_container(path: Path) -> Iterator[Container]:
-    """Open a weights file and describe its contents.
-
-    Raises WeightsError for an unsupported format or a forbidden name; OSError, ValueError and others for a corrupt file.
-    """
+    """Open a weights file and describe its contents; WeightsError for an unsupported format, others for a corrupt file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(512)
