@@ -78,6 +78,12 @@ def unit_f1(probability: np.ndarray, present: np.ndarray, threshold: float | np.
     return unit_f1_of(unit_counts(probability, present, threshold).sum(0))
 
 
+def mean_unit_f1(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> float:
+    """Return the mean of `unit_f1` over the annotated units; NaN if there are none."""
+    scores = unit_f1(probability, present, threshold)
+    return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
+
 def unit_counts(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> np.ndarray:
     """Return (N, U, 4) hits, predicted, present and annotated, whose sums are the input of `unit_f1_of`."""
     present = np.asarray(present)
@@ -182,10 +188,5 @@ def tune_units(probability: np.ndarray, present: np.ndarray, units: Sequence[str
     chosen = halves(identity)
     values = choose_thresholds(probability[chosen], present[chosen])
     rest, truth = np.nan_to_num(probability[~chosen]), present[~chosen]
-
-    def mean_f1(thresholds: np.ndarray | float) -> float:
-        scores = unit_f1(rest, truth, thresholds)
-        return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
-
     named, count = dict(zip(units, values.tolist(), strict=True)), int(chosen.sum())
-    return UnitThresholds(named, mean_f1(0.5), mean_f1(values), count, len(chosen) - count)
+    return UnitThresholds(named, mean_unit_f1(rest, truth), mean_unit_f1(rest, truth, values), count, len(chosen) - count)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +45,8 @@ class MFER(nn.Module):
         super().__init__()
         self.form, self.image, self.backbone = form, image, backbone
         quarter = self.backbone.num_features // 4
-        self.heads = nn.ModuleList(Head(quarter * (i + 2 if form == "code" else 2), num_classes) for i in range(3))
+        widths = [quarter * (i + 2 if form == "code" else 2) for i in range(3)]
+        self.heads = nn.ModuleList(Mlp(width, width, num_classes) for width in widths)
 
     def forward(self, image: Tensor) -> MFEROutput:
         """Return logits (N, classes), the feature (N, channels) and the heads' logits for images (N, 3, H, W)."""
@@ -115,19 +117,6 @@ def _initialize(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
-
-
-class Head(nn.Module):
-    """Linear, GELU, linear."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, channels)
-        self.fc2 = nn.Linear(channels, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (N, classes) for a share of the features, (N, `channels`)."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 def mfer(

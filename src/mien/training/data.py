@@ -78,7 +78,7 @@ class Images:
         self.mesh = open_finder("whole", mesh="mesh468") if config.regions else None
         channels = self.preprocess.channels
         shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
-        self._store = {name: _allocate(len(data), shape, cache, self._key(name, shape)) for name, shape in shapes.items()}
+        self._store = {name: self._allocate(name, shape, cache) for name, shape in shapes.items()}
         self._state = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
 
     def __call__(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -93,7 +93,10 @@ class Images:
             if self.native and (size := pixels.shape[:2]) != self.native:
                 message = f"is {size[1]} × {size[0]} pixels, other images are {self.native[1]} × {self.native[0]}"
                 raise SourceError(f"{message}; input.native requires one size", value=size, expected=self.native)
-            images = self._whole(pixels) if self.find is None else self._face(self.find, row, pixels)
+            if self.find is not None:
+                images = self._face(self.find, row, pixels)
+            else:  # The image is a face; its regions are those of an average face if no mesh is found.
+                images = self.preprocess.take(pixels, self.mesh([pixels])[0][0].mesh if self.mesh else None)
         except SourceError as error:
             if self.strict:
                 raise
@@ -104,10 +107,6 @@ class Images:
             self._store[name][row] = image
         self._state[row] = 1
 
-    def _whole(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return an image that is a face, and its regions; those of an average face if no mesh is found."""
-        return self.preprocess.take(pixels, self.mesh([pixels])[0][0].mesh if self.mesh else None)
-
     def _face(self, find: FaceFinder, row: int, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Return the aligned crop of the face in a photo, of the annotated one if the dataset has bounding boxes."""
         box = None if self.data.boxes is None or np.isnan(self.data.boxes[row]).any() else self.data.boxes[row].tolist()
@@ -116,9 +115,23 @@ class Images:
             raise SourceError("no face detected; exclude the image, or set data.faces to 'whole'")
         return self.preprocess.cut(face.pixels, face.mesh)
 
-    def _key(self, name: str, shape: tuple[int, ...]) -> str:
-        facts = f"{self.data.digest}/{name}/{shape}/{self.preprocess.input.resize}/{bool(self.native)}"
-        return hashlib.sha256(facts.encode()).hexdigest()[:24]
+    def _allocate(self, name: str, shape: tuple[int, ...], cache: str) -> np.ndarray:
+        """Return (N, *shape) uint8: lazily committed memory, or a memory-mapped file that is deleted with the process."""
+        rows = len(self.data)
+        if cache:
+            facts = f"{self.data.digest}/{name}/{shape}/{self.preprocess.input.resize}/{bool(self.native)}"
+            path = Path(cache) / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}-{os.getpid()}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            array = np.lib.format.open_memmap(path, "w+", np.uint8, (rows, *shape))
+            with contextlib.suppress(PermissionError):  # Windows cannot delete an open file.
+                path.unlink()  # The mapping keeps the data until the process ends, however it ends.
+            return array
+        size, memory = rows * int(np.prod(shape)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if size > MEMORY_SHARE * memory:
+            advice = "set data.cache to a folder on a fast disk with that much free space"
+            message = f"{rows} decoded images need {size / 2**30:.0f} GB of memory; {advice}"
+            raise ConfigError(message, value=size, expected=int(MEMORY_SHARE * memory))
+        return np.empty((rows, *shape), np.uint8)
 
 
 def _native_side(data: Dataset) -> tuple[int, int]:
@@ -129,25 +142,6 @@ def _native_side(data: Dataset) -> tuple[int, int]:
         except SourceError:
             continue
     raise DatasetError(f"the first 20 images of {data.name} are unreadable; check its folder")
-
-
-def _allocate(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
-    """Return (rows, *shape) uint8: lazily committed memory, or a memory-mapped file that is deleted with the process."""
-    if cache:
-        folder = Path(cache)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{key}-{os.getpid()}.npy"
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, (rows, *shape))
-        with contextlib.suppress(PermissionError):  # Windows cannot delete an open file.
-            path.unlink()  # The mapping keeps the data until the process ends, however it ends.
-        return array
-    size = rows * int(np.prod(shape))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > MEMORY_SHARE * memory:
-        advice = "set data.cache to a folder on a fast disk with that much free space"
-        message = f"{rows} decoded images need {size / 2**30:.0f} GB of memory; {advice}"
-        raise ConfigError(message, value=size, expected=int(MEMORY_SHARE * memory))
-    return np.empty((rows, *shape), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +181,8 @@ class Mixture:
 
     def __init__(self, parts: Sequence[Split]) -> None:
         self.parts = tuple(parts)
+        # The classes of the network are those of the first dataset.
+        self.data, self.labels, self.counts = parts[0].data, parts[0].labels, parts[0].counts
         self.starts = np.cumsum([0, *map(len, self.parts)])
         if len(self.parts) == 1:
             self.targets = self.parts[0].targets
@@ -198,21 +194,6 @@ class Mixture:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
-
-    @property
-    def data(self) -> Dataset:
-        """The first dataset, whose classes are the network's."""
-        return self.parts[0].data
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Classes of the first dataset."""
-        return self.parts[0].labels
-
-    @property
-    def counts(self) -> Tensor:
-        """(classes,) samples of each class in the first dataset."""
-        return self.parts[0].counts
 
     @property
     def names(self) -> np.ndarray:

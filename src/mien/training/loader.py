@@ -63,7 +63,8 @@ class Loader:
         # If the teacher sees images without augmentation, one prediction for each image serves the whole run.
         self.plain = self.teacher is not None and bool(config.augment) and config.augment[0]["op"] == "teacher"
         if self.teacher and self.plain:
-            self.teacher.predict_split(split, self.plain_images, report)
+            images = lambda rows: normalize(to_unit(split.images(rows)[0]["image"]), self.preprocess)  # noqa: E731
+            self.teacher.predict_split(split, images, report)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on, prepared in advance by `workers` threads."""
@@ -92,10 +93,6 @@ class Loader:
     def view(self, epoch: int) -> int:
         """Return the first epoch with the same batches for the teacher, or the epoch itself if batches never repeat."""
         return epoch % self.config.distil.views if self.teacher and not self.plain else epoch
-
-    def plain_images(self, rows: np.ndarray) -> Tensor:
-        """Return normalized images (N, C, H, W) without augmentation."""
-        return normalize(to_unit(self.split.images(rows)[0]["image"]), self.preprocess)
 
     def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
         """Return this process's part of one batch.

@@ -365,7 +365,7 @@ def save(run: Run) -> None:
         "learner": parts.learner.state_dict(),
         "kept": parts.kept.state_dict() if parts.average else {},
         "optimizer": parts.optimizer.state_dict(),
-        "schedule": run.schedule.state(),
+        "schedule": run.schedule.plateau,
         "progress": dataclasses.asdict(run.progress),
     }
     if scaler is not None:
@@ -394,7 +394,7 @@ def restore(run: Run) -> None:
     parts.optimizer.load_state_dict(saved["optimizer"])
     if scaler is not None and "scaler" in saved:
         scaler.load_state_dict(saved["scaler"])
-    run.schedule.restore(saved["schedule"])
+    run.schedule.plateau = saved["schedule"]
     for name, value in progress.items():
         setattr(run.progress, name, value)
 

@@ -201,7 +201,7 @@ class Schedule:
         self.config, self.per_epoch, self.total = config, per_epoch, epochs * per_epoch
         # Warm-up below 1 is a fraction of the run, otherwise a number of epochs.
         self.rise = round(config.warmup * (self.total if config.warmup < 1 else per_epoch))
-        self.best, self.bad, self.drops = math.inf, 0, 0
+        self.plateau = {"best": math.inf, "bad": 0, "drops": 0}  # the state, saved in checkpoints
         self._own = lookup(config.kind, {}, "schedule") if ":" in config.kind else None
 
     def factor(self, step: int) -> float:
@@ -221,7 +221,7 @@ class Schedule:
         if config.kind == "exponential":
             return config.gamma**epoch
         if config.kind == "plateau":
-            return config.gamma**self.drops
+            return config.gamma ** self.plateau["drops"]
         if config.kind in ("cosine", "one-cycle"):
             progress = (step + 1 - self.rise) / max(self.total - self.rise, 1)
             return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
@@ -229,17 +229,10 @@ class Schedule:
 
     def epoch_ended(self, loss: float) -> None:
         """Update `plateau` with the result of an epoch; smaller is better."""
-        if loss < self.best * (1 - self.config.threshold if self.best > 0 else 1 + self.config.threshold):
-            self.best, self.bad = loss, 0
-            return
-        self.bad += 1
-        if self.bad > self.config.patience:
-            self.drops, self.bad = self.drops + 1, 0
-
-    def state(self) -> dict[str, Any]:
-        """Return the state of `plateau`."""
-        return {"best": self.best, "bad": self.bad, "drops": self.drops}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Set the state that `state` returned."""
-        self.best, self.bad, self.drops = float(state["best"]), int(state["bad"]), int(state["drops"])
+        state, threshold = self.plateau, self.config.threshold
+        if loss < state["best"] * (1 - threshold if state["best"] > 0 else 1 + threshold):
+            state |= {"best": loss, "bad": 0}
+        elif state["bad"] < self.config.patience:
+            state["bad"] += 1
+        else:
+            state |= {"drops": state["drops"] + 1, "bad": 0}

@@ -5,7 +5,6 @@ Everything that a recipe can name is checked here, without torch, so that errors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import config as tables
@@ -70,16 +69,23 @@ def check(config: TrainConfig) -> None:
             if option not in known:
                 hint = did_you_mean(option, known, f"; known: {', '.join(known)}")
                 raise ConfigError(f"model.options: {name} has no option {option!r}{hint}", value=option, expected=known)
-    check_heads(config)
+    _check_heads(config)
     if config.input.crop:
         lookup(config.input.crop, TEMPLATES, "crop template", plugins=False)
     augmentation.check(config.augment)
     for index, term in enumerate(config.loss):
-        check_term(term, f"loss [{index}]")
-    check_metrics(config)
+        if term.kind not in TERMS and ":" in term.kind:
+            continue
+        where, types = f"loss [{index}] ({term.kind})", lookup(term.kind, TERMS, "loss term", plugins=False)
+        for name, value in term.options.items():
+            if name not in types:
+                hint = did_you_mean(name, types, f"; known: {', '.join(types) or 'none'}")
+                raise ConfigError(f"{where}: unknown option {name!r}{hint}", value=name, expected=tuple(types))
+            tables.convert(types[name], value, f"{where}: {name}")
+    _check_metrics(config)
 
 
-def check_heads(config: TrainConfig) -> None:
+def _check_heads(config: TrainConfig) -> None:
     """Check names, label sets and loss terms of further heads; ConfigError, UnknownName."""
     taken = ("scores", "feature", "action_units", *described().get(config.model.name, {}).get("outputs", ()))
     for name, labels in config.model.heads.items():
@@ -94,19 +100,7 @@ def check_heads(config: TrainConfig) -> None:
             raise ConfigError(f"model.heads: votes train a head of the label set ferplus, got {labels!r}", value=labels)
 
 
-def check_term(term: Term, where: str) -> None:
-    """Check kind and options of a loss term. Raises ConfigError, UnknownName: unknown kind, or unknown or invalid option."""
-    if term.kind not in TERMS and ":" in term.kind:
-        return
-    known: Mapping[str, Any] = lookup(term.kind, TERMS, "loss term", plugins=False)
-    for name, value in term.options.items():
-        if name not in known:
-            hint = did_you_mean(name, known, f"; known: {', '.join(known) or 'none'}")
-            raise ConfigError(f"{where} ({term.kind}): unknown option {name!r}{hint}", value=name, expected=tuple(known))
-        tables.convert(known[name], value, f"{where} ({term.kind}): {name}")
-
-
-def check_metrics(config: TrainConfig) -> None:
+def _check_metrics(config: TrainConfig) -> None:
     """Check the metrics of model selection before training instead of after the first epoch; ConfigError: unknown metric."""
     chosen, known = config.validation.metric, metrics_of(config)
     wanted = {"validation.metric": "" if chosen == "last" else chosen}

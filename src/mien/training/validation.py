@@ -13,7 +13,7 @@ from .. import metrics
 from ..cards import Calibration
 from ..data.datasets.fer2013 import label_votes
 from ..faces.preprocessing import Preprocess
-from ..metrics.affect import UnitThresholds, tune_units
+from ..metrics.affect import UnitThresholds, mean_unit_f1, tune_units
 from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from ..models.torch_runtime import run_network
 from .config import TrainConfig
@@ -99,9 +99,10 @@ def measure(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig
         for name, target in heads(config, index).items():
             values = outputs[name][splits.rows(index)]
             if target == "valence_arousal":
-                found |= concordance(values, split.targets["valence_arousal"].numpy())
+                wanted = split.targets["valence_arousal"].numpy()
+                found |= {name: metrics.concordance(values[:, k], wanted[:, k]) for k, name in enumerate(CONCORDANCE)}
             elif target == "action_units":
-                found["au_f1"] = unit_f1(values > 0, split.targets["action_units"].numpy())
+                found["au_f1"] = mean_unit_f1(values > 0, split.targets["action_units"].numpy())
             else:
                 prefix = prefix_of(config, index, name)
                 found |= {prefix + key: value for key, value in classified(values, truth(split, target)).items()}
@@ -145,16 +146,6 @@ def confusion(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConf
     return _confusion(scores[label >= 0, : len(splits.labels)], label[label >= 0])
 
 
-def _scored(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
-    scores = config.model.scores
-    return outputs[scores][splits.rows(0)], truth(splits.parts[0], heads(config)[scores])
-
-
-def _confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
-    answer = np.where(np.isfinite(scores).all(1), np.nan_to_num(scores).argmax(1), -1)
-    return metrics.confusion(label, answer, scores.shape[1])
-
-
 def truth(split: Split, target: str) -> np.ndarray:
     """Return (N,) class indices, −1 if unknown: labels, the majority of votes by Microsoft's rule, or the top soft label."""
     if target == "votes":
@@ -165,6 +156,16 @@ def truth(split: Split, target: str) -> np.ndarray:
         return label
     soft = split.targets["soft"].numpy()
     return np.where(soft.sum(1) > 0, soft.argmax(1), -1)
+
+
+def _scored(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    scores = config.model.scores
+    return outputs[scores][splits.rows(0)], truth(splits.parts[0], heads(config)[scores])
+
+
+def _confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
+    answer = np.where(np.isfinite(scores).all(1), np.nan_to_num(scores).argmax(1), -1)
+    return metrics.confusion(label, answer, scores.shape[1])
 
 
 def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
@@ -181,17 +182,6 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
     formulas = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
     found = {name: float(formula(counts)) for name, formula in formulas.items()}
     return found | {"nll": float(-log_p[np.arange(len(label)), label].mean())}
-
-
-def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Return Lin's CCC of valence and arousal, (N, 2) each, over the annotated samples."""
-    return {name: metrics.concordance(prediction[:, k], target[:, k]) for k, name in enumerate(CONCORDANCE)}
-
-
-def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
-    """Return the mean F1 over action units, (N, U) each, over the annotated samples."""
-    found = metrics.unit_f1(active.astype(np.float64), target)
-    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
 
 def quality(figures: dict[str, Any], metric: str) -> float:
