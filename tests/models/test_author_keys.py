@@ -7,7 +7,7 @@ from torch import nn
 
 from mien import models
 from mien.errors import WeightsError
-from mien.models.keys import rename
+from mien.models.info import rename
 
 
 def meta(name: str, **options) -> nn.Module:

@@ -27,9 +27,8 @@ from ..runtime.onnx import OnnxRuntime
 from ..runtime.open_model import EnsembleRuntime, Runtime, open_model
 from ..runtime.openvino import OpenvinoRuntime, import_openvino
 from . import ADVICE, ENDINGS, IMAGES, PRECISIONS, TOLERANCE, Precision, parity
-from .graphs import fused_graph, trace_network
+from .graphs import fused_graph, prepend, trace_network
 from .parity import Figures
-from .pixels import prepend
 from .precision import halved, is_quantized, quantize, with_convolutions
 
 

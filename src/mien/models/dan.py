@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from . import sface
-from .info import Input, at_least
-from .keys import RESNET_CHILDREN, Rule, children, rename
+from .info import RESNET_CHILDREN, Input, Rule, at_least, children, rename
 from .stock import resnet, timm_model
 
 IMAGE = at_least(32)

@@ -26,8 +26,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Input
-from .keys import Rule, children, rename
+from .info import Input, Rule, children, rename
 from .stock import resnet
 
 Gate = Literal["softmax", "sigmoid"]

@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Input
-from .keys import Rule, children, rename
+from .info import Input, Rule, children, rename
 
 CHANNELS, STRIDE = 512, 16  # of the last feature map
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from . import ddamfn
 from .ddamfn import IMAGE, DDAMFNTrunk
-from .keys import Rule, children, rename
+from .info import Rule, children, rename
 
 __all__ = ["IMAGE", "ddamfn_mtl"]
 

@@ -25,8 +25,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Input, at_least
-from .keys import RESNET_CHILDREN, Rule, children, rename
+from .info import RESNET_CHILDREN, Input, Rule, at_least, children, rename
 from .stock import Classified, resnet
 
 IMAGE = at_least(32)

@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Input, at_least
-from .keys import Rule, rename
+from .info import Input, Rule, at_least, rename
 from .stock import timm_model
 
 Form = Literal["code", "figure"]

@@ -36,8 +36,7 @@ from torch.nn import functional
 from ..errors import ConfigError, WeightsError
 from . import sface
 from .ddamfn import ConvBlock
-from .info import Input
-from .keys import Rule, children, rename
+from .info import Input, Rule, children, rename
 
 CHANNELS = (64, 128, 256)
 HEAD = 32  # channels of an attention head at every scale

@@ -21,8 +21,7 @@ import timm
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UnknownName, WeightsError, did_you_mean, reason
-from .info import ModelInfo, at_least
-from .keys import rename
+from .info import ModelInfo, at_least, rename
 
 IMAGE = at_least(32)
 DRAWN_FOR_A_THOUSAND = (timm.models.EfficientNet, timm.models.MobileNetV3)

@@ -7,9 +7,8 @@
 can be opened as dataset `folder`, or as dataset `csv` with all annotations.
 """
 
-from .annotations import Curated, curate
-from .contact_sheet import contact_sheet
-from .crops import CROPS, Align, FacePicker, PreparedFace, Regions
+from ..datasets.films import Curated, curate
+from .crops import CROPS, Align, FacePicker, PreparedFace, Regions, contact_sheet
 from .runner import Made, Summary, Work, prepare
 
 __all__ = [
