@@ -4,6 +4,7 @@ with the card beside them.
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ from . import ADVICE, ENDINGS, IMAGES, PRECISIONS, TOLERANCE, Precision, parity
 from .graphs import fused_graph, prepend, trace_network
 from .parity import Figures
 from .precision import halved, is_quantized, quantize, with_convolutions
+
+_write = functools.partial(write_file, advice=ADVICE, error=ExportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +114,6 @@ def size(path: Path) -> int:
 def _card_bytes(card: Card) -> bytes:
     # A card inside its file cannot contain the digest, but the field is required.
     return tomli_w.dumps({"sha256": "", **card.to_dict()}).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_file(path, content, ADVICE, ExportError)
 
 
 UNCHANGED = "unchanged"  # precision of an exported file that is converted without changing its weights
@@ -221,8 +220,7 @@ def export(
             limit = parity.ROUNDED
     file = product.runtime(threads)
     progress("comparing with the source")
-    differences = parity.largest_difference(card, source, exported, file)
-    parity.check(differences, limit)
+    differences = parity.largest_difference(card, source, exported, file, limit)
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
     if chosen == "int8":

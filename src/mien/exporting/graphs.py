@@ -10,6 +10,7 @@ represents exactly. For images of another aspect ratio, single pixels may differ
 Pillow choose which axis comes first.
 """
 
+import copy
 import dataclasses
 import io
 import warnings
@@ -317,8 +318,7 @@ def _counted(number: Tensor) -> Tensor:
 def prepend(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
     """Return the graph with the preprocessing of the card before each of its inputs, whose names stay."""
     assert card.input is not None
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = copy.deepcopy(model)
     own_names = [value.name for value in model.graph.input]
     for own, (name, size) in zip(own_names, sizes_of(Preprocess.of(card)).items(), strict=True):
         example = {"pixels": torch.zeros(1, 32, 32, 3, dtype=torch.uint8)}

@@ -58,8 +58,8 @@ def faces(count: int) -> list[np.ndarray]:
     return found
 
 
-def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtime) -> dict[str, float]:
-    """Return role → largest difference between the outputs of two networks; ExportError for NaN, or another shape or number."""
+def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtime, limit: float | None) -> dict[str, float]:
+    """Return role → largest difference of the outputs of two networks; ExportError above the limit, for NaN, another shape."""
     found: dict[str, float] = {}
     before, after = Preprocess.of(card), Preprocess.of(exported)
     for count in BATCHES:
@@ -82,6 +82,10 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
                 raise ExportError(message, value=role)
             unit = max(1.0, float(np.abs(left).max())) if role == FEATURE else 1.0
             found[role] = max(found.get(role, 0.0), float(np.abs(left - right).max()) / unit)
+    role, worst = max(found.items(), key=lambda each: each[1])
+    if limit is not None and not worst <= limit:
+        message = f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written"
+        raise ExportError(f"{message}. Export it with more precision", value=worst, expected=limit)
     return found
 
 
@@ -91,14 +95,6 @@ def _batch(preprocess: Preprocess, images: Sequence[np.ndarray]) -> Batch:
     if isinstance(batch, dict) and FOUND in batch:
         batch[FOUND] = (np.arange(len(images)) % 2).astype(np.float32)
     return batch
-
-
-def check(differences: Mapping[str, float], limit: float | None) -> None:
-    """Raise ExportError if the largest difference exceeds the limit."""
-    role, worst = max(differences.items(), key=lambda each: each[1])
-    if limit is not None and not worst <= limit:
-        message = f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written"
-        raise ExportError(f"{message}. Export it with more precision", value=worst, expected=limit)
 
 
 def accuracy(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:

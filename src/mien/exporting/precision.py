@@ -11,6 +11,7 @@ VNNI, onnxruntime's products of unsigned and signed bytes overflow unless the se
 which `mien.runtime.onnx` sets.
 """
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ def with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     The products are depthwise 1 × 1 convolutions, which stay in onnxruntime's blocked layout and are fused with activation and
     sum; DDAMFN takes three quarters of the time. Slopes above 1 need a separate ReLU.
     """
-    changed, slopes = _copy(model), _constants(model)
+    changed, slopes = copy.deepcopy(model), _constants(model)
 
     def rewrite(node: onnx.NodeProto, name: str) -> list[onnx.NodeProto]:
         (x, source), (y,) = node.input, node.output
@@ -82,12 +83,12 @@ def with_relu(model: onnx.ModelProto) -> onnx.ModelProto:
             helper.make_node("Sub", [positive, scaled], [y], f"{name}/sum"),
         ]
 
-    return _rewritten(_copy(model), rewrite)
+    return _rewritten(copy.deepcopy(model), rewrite)
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy whose large float32 constants, except for scales of 8-bit weights, are float16, each followed by a Cast."""
-    changed = _copy(model)
+    changed = copy.deepcopy(model)
     linear = ("QuantizeLinear", "DequantizeLinear")
     scales = {name for node in model.graph.node if node.op_type in linear for name in node.input[1:]}
     stored, casts = [], []
@@ -165,12 +166,6 @@ def _quantizable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
             continue
         found.append(node)
     return found
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _replace(field: Any, values: Sequence[Any]) -> None:

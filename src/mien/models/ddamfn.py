@@ -110,7 +110,7 @@ def mixed_feature_network(slim: bool) -> nn.Sequential:
     )
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(nn.Sequential):
     """Convolution, BatchNorm and, unless `linear`, PReLU with one slope a channel, as in MobileFaceNet."""
 
     def __init__(
@@ -120,10 +120,6 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(channels)
         self.prelu = nn.Identity() if linear else nn.PReLU(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""
-        return self.prelu(self.bn(self.conv(x)))
 
 
 class MixBlock(nn.Module):

@@ -30,7 +30,7 @@ STAGES = tuple(
 CHANNELS = tuple(WIDTHS[stage[-1] // 2] for stage in STAGES)  # channels after each stage: 64, 128, 256, 512, 1024
 
 
-class Unit(nn.Module):
+class Unit(nn.Sequential):
     """Convolution, BatchNorm and PReLU with a slope for each channel, or LeakyReLU with a fixed slope."""
 
     def __init__(
@@ -40,10 +40,6 @@ class Unit(nn.Module):
         self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(channels, eps=1e-3)
         self.act = nn.PReLU(channels) if slope is None else nn.LeakyReLU(slope) if slope else nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""
-        return self.act(self.norm(self.conv(x)))
 
 
 class SFace(nn.Sequential):

@@ -59,7 +59,9 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     constants = {entry.name: to_array(entry) for entry in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input):
-            constants[node.output[0]] = _dequantized(*(constants[name] for name in node.input))
+            value, scale, zero = (constants[name].astype(np.float32) for name in node.input)
+            along = (-1, *(1,) * (value.ndim - 1)) if scale.ndim else ()  # one scale, or one for each entry of the first axis
+            constants[node.output[0]] = (value - zero.reshape(along)) * scale.reshape(along)
         elif node.op_type in ("Cast", "Identity") and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     layers = dict(model.named_modules())
@@ -92,12 +94,6 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, np.float32))
-
-
-def _dequantized(value: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """Return the float values of a quantized array with a scale per tensor or along its first axis."""
-    along = (-1, *(1,) * (value.ndim - 1)) if scale.ndim else ()
-    return (value.astype(np.float32) - zero.astype(np.float32).reshape(along)) * scale.reshape(along)
 
 
 def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
@@ -166,7 +162,9 @@ def load_initial_weights(
         state = converted | {known.stem: kernel * scale[:, None, None], known.mean: mean}
     ours = model.state_dict()
     found = max(_candidates(model, name, state, init.kind), key=lambda candidate: _fit(ours, candidate))
-    found = {key: _one_channel(tensor, ours.get(key)) for key, tensor in found.items()}
+    for key, tensor in found.items():  # A convolution of RGB images in the file can be one of gray images in our network.
+        if key in ours and tensor.ndim == ours[key].ndim == 4 and tensor.shape[1] == 3 and ours[key].shape[1] == 1:
+            found[key] = tensor.sum(1, keepdim=True)
     report = comparison(ours, found)
     report = dataclasses.replace(report, missing=tuple(key for key in report.missing if not key.endswith(COUNTER)))
     last, dead = _last_layer(found), models.dead_prefixes(model)
@@ -291,12 +289,6 @@ def _in_order(ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[s
 def _last_layer(state: Mapping[str, Tensor]) -> str:
     """Return the name of the last linear layer."""
     return next((key.rpartition(".")[0] for key in reversed(list(state)) if state[key].ndim == 2), "")
-
-
-def _one_channel(tensor: Tensor, here: Tensor | None) -> Tensor:
-    """Return a convolution kernel for gray images if our network has one input channel and the file has three."""
-    gray = here is not None and here.ndim == tensor.ndim == 4 and here.shape[1] == 1 and tensor.shape[1] == 3
-    return tensor.sum(1, keepdim=True) if gray else tensor
 
 
 def _face_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

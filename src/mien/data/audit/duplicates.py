@@ -92,9 +92,8 @@ def _hash(fields: np.ndarray) -> np.ndarray:
 
 
 # The basis of the DCT of 8 samples, a row for each frequency.
-COSINES = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(8) + 1) / 16) / 2
+COSINES = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(8) + 1) / 16).astype(np.float32) / 2
 COSINES[0] /= np.sqrt(2)
-COSINES = COSINES.astype(np.float32)
 
 
 def _zeroed(gray: np.ndarray) -> np.ndarray:

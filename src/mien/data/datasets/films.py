@@ -193,15 +193,12 @@ def _curate(part: str, source: Path, out: Path, which: str, published: int) -> C
         counts = f"the {rows:,} rows of the full file, but {number:,} instead of {COMPLETE[part]:,} are complete"
         raise DatasetError(f"{source} has {counts}; download it again", path=source, value=number, expected=COMPLETE[part])
     target = out / NAMES[part]
-    lines = [["image", "valence", "arousal", "expression", *ACTION_UNITS]]
-    lines += [_row(table, row) for row in np.flatnonzero(kept).tolist()]
+    lines: list[list[object]] = [["image", "valence", "arousal", "expression", *ACTION_UNITS]]
+    for row in np.flatnonzero(kept).tolist():
+        affect_of = [-5 if np.isnan(value) else f"{value:g}" for value in table.affect[row]]
+        lines.append([table.frames[row], *affect_of, int(table.expression[row]), *table.units[row].tolist()])
     write_file(target, csv_text(lines), errors="surrogateescape")
     return Curated(part, target.name, rows, number, _reasons(table, kept), len(damage.found), True if full else None)
-
-
-def _row(table: Annotations, index: int) -> list[object]:
-    affect = [-5 if np.isnan(value) else f"{value:g}" for value in table.affect[index]]
-    return [table.frames[index], *affect, int(table.expression[index]), *table.units[index].tolist()]
 
 
 def _reasons(table: Annotations, kept: np.ndarray) -> dict[str, int]:

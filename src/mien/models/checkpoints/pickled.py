@@ -175,10 +175,6 @@ def _parameter(tensor: Any, *_: Any) -> TensorRef:
     return tensor if type(tensor) is TensorRef else refuse(f"its pickle makes a parameter of a {describe(tensor)}")
 
 
-def _set(items: Any = ()) -> set[Any]:
-    return set(map(key, items))
-
-
 def _bytes(text: Any, encoding: Any) -> bytes:
     if type(text) is not str or encoding != "latin1":
         refuse("its pickle holds bytes in an unknown encoding")
@@ -203,8 +199,8 @@ _NUMPY_CODES = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "b1"
 
 _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": lambda pairs=(): put({}, [item for pair in pairs for item in pair]),
-    "__builtin__.set": _set,
-    "builtins.set": _set,
+    "__builtin__.set": lambda items=(): set(map(key, items)),
+    "builtins.set": lambda items=(): set(map(key, items)),
     "torch.Size": lambda numbers=(): tuple(map(natural, numbers)),
     "torch.device": lambda *where: ":".join(map(describe, where)),
     "torch._utils._rebuild_tensor": _tensor,

@@ -190,7 +190,13 @@ def open_container(path: Path) -> Iterator[Container]:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
                 yield _legacy(cast(BinaryIO, pages), size)
         elif start[8:9] == b"{":
-            yield _safetensors(path)
+            try:
+                with safetensors.safe_open(path, "pt") as opened:
+                    tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                    metadata = opened.metadata() or {}
+            except safetensors.SafetensorError as error:
+                refuse(f"it is not a valid safetensors file: {error}")
+            yield Container("safetensors", metadata | tensors)
         else:
             refuse(_unknown(start))
 
@@ -298,12 +304,3 @@ def _npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
             refuse(f"its array {describe(entry.filename)} has no room for the shape {shape[:8]}")
         array = np.frombuffer(_read(cast(BinaryIO, stream), count), dtype).reshape(shape, order="F" if fortran else "C")
     return torch.from_numpy(np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape))
-
-
-def _safetensors(path: Path) -> Container:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Container("safetensors", (file.metadata() or {}) | tensors)
-    except safetensors.SafetensorError as error:
-        refuse(f"it is not a valid safetensors file: {error}")
