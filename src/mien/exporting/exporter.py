@@ -174,7 +174,16 @@ def export(
         'uint8'
     """
     path = Path(out)
-    _check(model, path, precision, runtime, training, validation, keep, images)
+    for name, known, kind in ((precision or "fp32", PRECISIONS, "precision"), (runtime, ENDINGS, "runtime")):
+        lookup(name, dict.fromkeys(known), kind, plugins=False)
+    if precision == "int8" and (training is None or validation is None):
+        raise ConfigError("int8 needs training and validation images (--calibration)", value=precision)
+    if precision != "int8" and (training is not None or validation is not None or keep):
+        message = f"training, validation and keep are options of int8, got {precision or 'fp32'}"
+        raise ConfigError(message, value=precision, expected="int8")
+    if images < 1:
+        raise ConfigError(f"images must be at least 1, got {images} (--calibration-images)", value=images, expected=">= 1")
+    _check_output(model, path, runtime)
     card, source = open_model(model, threads)
     name = card.file or card.name
     progress(f"opening {name}")
@@ -238,19 +247,8 @@ def export(
     return Exported(path, exported, differences, *figures)
 
 
-def _check(
-    model: str | Path,
-    path: Path,
-    precision: str | None,
-    runtime: str,
-    training: Dataset | None,
-    validation: Dataset | None,
-    keep: Sequence[str],
-    images: int,
-) -> None:
-    """Raise ConfigError for contradictory options, and ExportError if the file cannot be written."""
-    for name, known, kind in ((precision or "fp32", PRECISIONS, "precision"), (runtime, ENDINGS, "runtime")):
-        lookup(name, dict.fromkeys(known), kind, plugins=False)
+def _check_output(model: str | Path, path: Path, runtime: str) -> None:
+    """Raise ConfigError or ExportError if the file is of another kind, the source itself, or cannot be written."""
     ending = ENDINGS[runtime]
     if path.suffix.lower() != ending:
         raise ConfigError(f"{path}: the suffix for {runtime} must be {ending}", value=path.suffix, expected=ending)
@@ -260,13 +258,6 @@ def _check(
         raise ExportError(f"{path} is a folder; choose another name with --out", path=path)
     if path.exists() and Path(model).exists() and path.samefile(model):
         raise ConfigError(f"{path} is the source of the export; give another output", path=path)
-    if precision == "int8" and (training is None or validation is None):
-        raise ConfigError("int8 needs training and validation images (--calibration)", value=precision)
-    if precision != "int8" and (training is not None or validation is not None or keep):
-        message = f"training, validation and keep are options of int8, got {precision or 'fp32'}"
-        raise ConfigError(message, value=precision, expected="int8")
-    if images < 1:
-        raise ConfigError(f"images must be at least 1, got {images} (--calibration-images)", value=images, expected=">= 1")
     with write_errors(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
         pass
     # The card of OpenVINO's files must not replace the card of another file, or a recipe.

@@ -194,28 +194,21 @@ def _kernel(matrix: Tensor, shape: Any) -> Tensor:
     return matrix.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
 
 
-def _shifts(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: int) -> Any:
-    """Yield (i, j, the pixels of `x` under kernel element (i, j), the output pixels of `grad` that they contribute to)."""
+def _shifted_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Return the gradient of a depthwise kernel, (C, 1, k, k)."""
 
     def overlap(shift: int, size: int, places: int) -> tuple[slice, slice]:
+        """Return the input pixels under a kernel element, and the output pixels that they contribute to, along one axis."""
         first = max(0, -(shift // stride))
         last = min(places - 1, (size - 1 - shift) // stride)
         start = first * stride + shift
         return slice(start, max(start, last * stride + shift + 1), stride), slice(first, max(first, last + 1))
 
-    for i in range(kernel):
+    output, kernel = torch.zeros_like(weight), weight.shape[-1]
+    for i, j in itertools.product(range(kernel), repeat=2):
         rows, at_rows = overlap(i - padding, x.shape[2], grad.shape[2])
-        for j in range(kernel):
-            columns, at_columns = overlap(j - padding, x.shape[3], grad.shape[3])
-            yield i, j, x[:, :, rows, columns], grad[:, :, at_rows, at_columns]
-
-
-def _shifted_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Return the gradient of a depthwise kernel, (C, 1, k, k)."""
-    output = torch.zeros_like(weight)
-    for i, j, part, there in _shifts(x, grad, weight.shape[-1], stride, padding):
-        if part.numel():
-            output[:, 0, i, j] = (part * there).sum((0, 2, 3))
+        columns, at_columns = overlap(j - padding, x.shape[3], grad.shape[3])
+        output[:, 0, i, j] = (x[:, :, rows, columns] * grad[:, :, at_rows, at_columns]).sum((0, 2, 3))
     return output
 
 

@@ -45,28 +45,17 @@ def card_crop(config: InputConfig) -> Crop | None:
 
 
 class Images:
-    """The images of a split, each decoded at most once.
+    """The images of a split, each decoded at most once, and kept at their original size if `native`.
 
-    Images are kept at their original size if `native`, in memory-mapped files in the folder `cache` if it is given, and a
-    `detector` finds the face in each photo, which is then cropped by `config.crop`. Unreadable images are errors if `strict`,
-    otherwise their names and reasons are in `skipped`. Raises ConfigError: face detection without a crop, with regions, or with
-    native sizes.
+    With `chosen.faces = "detect"` they are photos, whose faces are cropped by `config.crop`. Names and reasons of unreadable
+    images are in `skipped`. Raises ConfigError: face detection without a crop, with regions, or with native sizes.
     """
 
-    def __init__(
-        self,
-        data: Dataset,
-        config: InputConfig,
-        *,
-        native: bool = False,
-        cache: str = "",
-        strict: bool = False,
-        detector: str = "",
-    ) -> None:
-        self.data, self.strict = data, strict
-        if detector and (native or config.regions or not config.crop):
+    def __init__(self, data: Dataset, config: InputConfig, chosen: DataConfig, *, native: bool = False) -> None:
+        self.data, self.strict, detects = data, chosen.strict, chosen.faces == "detect"
+        if detects and (native or config.regions or not config.crop):
             raise ConfigError("data.faces = 'detect' requires input.crop, and excludes input.regions and input.native")
-        self.find = FaceFinder("detect", detector) if detector else None
+        self.find = FaceFinder("detect", chosen.detector) if detects else None
         self.skipped: dict[str, str] = {}
         contract = card_input(config)
         if config.color == "gray" or (data.pixels is not None and data.pixels.ndim == 3):
@@ -78,7 +67,7 @@ class Images:
         self.mesh = open_finder("whole", mesh="mesh468") if config.regions else None
         channels = self.preprocess.channels
         shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
-        self._store = {name: self._allocate(name, shape, cache) for name, shape in shapes.items()}
+        self._store = {name: self._allocate(name, shape, chosen.cache) for name, shape in shapes.items()}
         self._state = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
 
     def __call__(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -295,8 +284,7 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
     known = {"soft": soft, "votes": data.votes, "valence_arousal": affect, "action_units": data.action_units}
     targets = {"label": torch.from_numpy(label)}
     targets |= {name: torch.from_numpy(each.astype(np.float32)) for name, each in known.items() if each is not None}
-    detector = chosen.detector if chosen.faces == "detect" else ""
-    images = Images(data, config.input, native=native, cache=chosen.cache, strict=chosen.strict, detector=detector)
+    images = Images(data, config.input, chosen, native=native)
     rates = sample_rates(label, chosen.weight, chosen.balance)
     return Split(chosen.name or chosen.dataset, data, tuple(labels), targets, images, rates)
 

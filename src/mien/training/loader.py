@@ -1,11 +1,10 @@
 """Batches of augmented images, determined by the seed alone and prepared in advance by threads."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from ..faces.preprocessing import Preprocess
 from .augmentation import BatchRng, TeacherView, augment
 from .config import TrainConfig
 from .data import Mixture, card_input
-from .teachers import Teacher
+from .teachers import Report, Teacher
 from .transforms import hash_of
 
 
@@ -38,12 +37,7 @@ class Loader:
     """
 
     def __init__(
-        self,
-        split: Mixture,
-        config: TrainConfig,
-        process: int = 0,
-        processes: int = 1,
-        report: Callable[[dict[str, Any]], None] = lambda event: None,
+        self, split: Mixture, config: TrainConfig, process: int = 0, processes: int = 1, report: Report = lambda event: None
     ) -> None:
         self.split, self.config, self.process, self.processes = split, config, process, processes
         if config.sampler.kind == "balanced" and len(split.parts) > 1:

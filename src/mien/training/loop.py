@@ -14,7 +14,6 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,8 @@ from .cpu_kernels import keep_freed_memory
 from .data import Mixture, card_crop, card_input, open_splits, placed
 from .loader import Batch, Loader
 from .optim import Schedule, freeze, frozen_statistics, sam_ascend, sam_restore
-from .teachers import pseudo_labeled
+from .teachers import Report, pseudo_labeled
 from .transforms import hash_of
-
-Report = Callable[[dict[str, Any]], None]
 
 
 class Interrupted(TrainingError):
@@ -297,8 +294,7 @@ def end_epoch(run: Run) -> None:
         if row["best"]:
             figures = units.figures() if units else {}
             calibration = validation.calibration(outputs, run.validation, config)
-            about = run.validation, run.digests, row, calibration, figures
-            run_dir.keep_best(run.out, parts.kept, config, parts.options, *about)
+            run_dir.keep_best(run, row, calibration, figures)
         save(run)
         curves = run_dir.write_epochs(run.out, progress.rows, progress.skipped)
         if config.tracker:

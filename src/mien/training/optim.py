@@ -72,11 +72,7 @@ def _no_match(field: str, patterns: Sequence[str], names: Sequence[str]) -> str:
 
 
 class Average:
-    """Exponential moving average of the weights of a network, stored in a copy of it.
-
-    Parameters and floating-point buffers move towards those of the network by 1 − decay, faster in the first steps; counters
-    are copied.
-    """
+    """Exponential moving average of the weights of a network, stored in a copy of it; faster in the first steps."""
 
     def __init__(self, kept: nn.Module, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -214,18 +210,16 @@ class Schedule:
         config, epoch = self.config, step // self.per_epoch
         if self._own is not None:
             return float(self._own(step, self.total, self.per_epoch))
-        if config.kind == "step":
-            return config.gamma ** (epoch // config.every)
-        if config.kind == "multi-step":
-            return config.gamma ** bisect.bisect_right(sorted(config.milestones), epoch)
-        if config.kind == "exponential":
-            return config.gamma**epoch
-        if config.kind == "plateau":
-            return config.gamma ** self.plateau["drops"]
         if config.kind in ("cosine", "one-cycle"):
             progress = (step + 1 - self.rise) / max(self.total - self.rise, 1)
             return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-        return 1.0
+        reductions = {
+            "step": epoch // config.every,
+            "multi-step": bisect.bisect_right(sorted(config.milestones), epoch),
+            "exponential": epoch,
+            "plateau": self.plateau["drops"],
+        }
+        return config.gamma ** reductions.get(config.kind, 0)
 
     def epoch_ended(self, loss: float) -> None:
         """Update `plateau` with the result of an epoch; smaller is better."""

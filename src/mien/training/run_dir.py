@@ -10,7 +10,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
@@ -18,10 +18,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import LoggerType, get_available_trackers
 from PIL import Image
-from torch import nn
 
 from .. import cards
-from ..cards import sha256
 from ..config import flattened
 from ..errors import ConfigError, TrainingError, WeightsError, did_you_mean, reason
 from ..evaluation.report.plots import curves
@@ -34,6 +32,9 @@ from ..visualization.plotting import Figure, figure_bytes, styled
 from .config import TrainConfig, upgrade
 from .data import Mixture, card_crop, card_input
 from .terms import CLASSIFIED, heads
+
+if TYPE_CHECKING:
+    from .loop import Run
 
 # Config fields that may change on resume.
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
@@ -130,27 +131,20 @@ def write_epochs(out: Path, rows: Sequence[Mapping[str, Any]], skipped: Mapping[
 
 
 def keep_best(
-    out: Path,
-    model: nn.Module,
-    config: TrainConfig,
-    options: Mapping[str, Any],
-    splits: Mixture,
-    digests: Sequence[str],
-    row: Mapping[str, Any],
-    calibration: cards.Calibration,
-    figures: Mapping[str, Any] = MappingProxyType({}),
+    run: "Run", row: Mapping[str, Any], calibration: cards.Calibration, figures: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
     """Write `best.safetensors` and its card `best.toml`, and return the first; raises TrainingError if that fails."""
-    split, path = splits.parts[0], out / "best.safetensors"
+    config, splits = run.config, run.validation
+    split, path = splits.parts[0], run.out / "best.safetensors"
     sources = [part.data for part in splits.parts]
     try:
-        save_state(model.state_dict(), path)
+        save_state(run.parts.kept.state_dict(), path)
     except WeightsError as error:
         raise TrainingError(f"{error}; then resume", path=path) from error
     fold = {}
     if split.data.fold:
         fold = {"fold": split.data.fold[0], "folds": split.data.fold[1], "draw": config.data[0].draw}
-    name = cards.run_name(out)
+    name = cards.run_name(run.out)
     outputs = {"scores": config.model.scores}
     named = [head for head in heads(config) if head in LABEL_SETS and head != config.model.scores]
     outputs |= {head: head for head in (*named, *config.model.heads)}
@@ -162,7 +156,7 @@ def keep_best(
         kind="classifier",
         summary=f"{config.model.name} trained on {' and '.join(data.name for data in sources)} with the recipe {name}.",
         file=path.name,
-        sha256=sha256(path),
+        sha256=cards.sha256(path),
         license="NOASSERTION",
         license_note="The terms of the training data apply.",
         origin=f"recipe {name}",
@@ -173,7 +167,7 @@ def keep_best(
         crop=card_crop(config.input),
         calibration=calibration,
         heads={head: label_set(labels) for head, labels in config.model.heads.items()},
-        network={"architecture": config.model.name, "options": dict(options)},
+        network={"architecture": config.model.name, "options": dict(run.parts.options)},
         training={
             "recipe": name,
             "about": config.about,
@@ -182,7 +176,7 @@ def keep_best(
             "epoch": row["epoch"],
             "epochs": config.epochs,
             "commit": commit(),
-            "data_digests": list(digests),
+            "data_digests": run.digests,
             **fold,
         },
         reading={"inputs": {"image": config.input.size, **config.input.regions}} if config.input.regions else {},
@@ -201,7 +195,7 @@ def keep_best(
             if (key.startswith(f"{part.name}.") if index else key in (*CLASSIFIED, *CURVES)) and row[key] == row[key]
         ),
     )
-    write(out / "best.toml", tomli_w.dumps(card.to_dict()))
+    write(run.out / "best.toml", tomli_w.dumps(card.to_dict()))
     return path
 
 

@@ -32,6 +32,7 @@ from .config import InitConfig, TrainConfig
 from .data import Mixture
 from .init_weights import load_initial_weights
 
+Report = Callable[[dict[str, Any]], None]  # called with events of a run
 BATCH = 128  # batch size of a teacher
 
 
@@ -58,9 +59,7 @@ class Teacher:
             self._of_batch[key] = self._predict(image_NCHW)
         return {name: value.float() for name, value in self._of_batch[key].items()}
 
-    def predict_split(
-        self, split: Mixture, images: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def predict_split(self, split: Mixture, images: Callable[[np.ndarray], Tensor], report: Report) -> None:
         """Run inference over a split, whose normalized images `images` (rows) returns, for `of_rows`, and cache it on disk."""
 
         def predictions() -> dict[str, np.ndarray]:

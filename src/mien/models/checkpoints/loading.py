@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ... import cards, models
-from ...cards import sha256
 from ...errors import ConfigError, WeightsError
 from ...faces.alignment import TEMPLATES
 from ...io.files import atomic_write
@@ -216,11 +215,11 @@ def import_checkpoint(
         kind="classifier",
         summary=about.summary,
         file=out.name,
-        sha256=sha256(out),
+        sha256=cards.sha256(out),
         license="NOASSERTION",
         license_note=f"{about.license}. Ask the authors before you pass the weights on.",
         origin=f"{file.name} ({checkpoint.container})",
-        origin_sha256=sha256(file),
+        origin_sha256=cards.sha256(file),
         labels=classes,
         outputs={"scores": "logits", **(ROLES if model == "ddamfn-mtl" else {})},
         input=dataclasses.replace(feed, size=(side, side), resize=resize),
