@@ -201,7 +201,7 @@ def test_an_option_of_a_value_that_does_not_exist_is_refused(name: str, options:
 
 def test_multiply_accumulates_of_a_network_with_its_own_argument_name() -> None:
     """The argument of `mien-base` is not called `image`, as the inputs of cards are."""
-    from mien.models.counting import multiply_accumulates
+    from mien.models.torch_runtime import multiply_accumulates
 
     network = models.build("mien-base").eval()
     macs, output = multiply_accumulates(network, {"image": torch.zeros(1, 1, 48, 48)})

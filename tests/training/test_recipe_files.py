@@ -16,7 +16,7 @@ from mien.errors import ConfigError
 from mien.training import recipes
 from mien.training.config import Term, TrainConfig
 from mien.training.criterion import BUILDERS, Criterion
-from mien.training.terms import TERMS, Amount, Count, Fraction
+from mien.training.recipes import TERMS, Amount, Count, Fraction
 
 
 def test_recipes_are_found_by_name_and_by_path(tmp_path: Path) -> None:

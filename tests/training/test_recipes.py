@@ -29,7 +29,7 @@ from mien.training.config import InitConfig, TrainConfig
 from mien.training.criterion import Criterion
 from mien.training.data import open_splits
 from mien.training.optim import freeze, optimizer
-from mien.training.terms import TERMS
+from mien.training.recipes import TERMS
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))

@@ -303,7 +303,7 @@ def _costs(card: Card, runtime: Any) -> dict[str, int | None]:
     """Return parameters (without buffers), and multiply-accumulates of one face at the card's size, as far as known."""
     network = getattr(runtime, "network", None)
     if network is not None:
-        from ..models.counting import multiply_accumulates
+        from ..models.torch_runtime import multiply_accumulates
 
         preprocess = Preprocess.of(card)
         face = runtime.tensors(preprocess.batch([preprocess.take(np.zeros((*preprocess.size, 3), np.uint8))]))

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TORCH_SIDE, ConfigError, UnknownName, needs
 from ..registry import lookup
-from .info import Figure, Input, ModelInfo, described, model_info
+from .info import Count, Figure, Input, ModelInfo, described, model_info
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from .counting import Count
 
 __all__ = [
     "MODELS", "Figure", "Input", "ModelInfo", "author_mapping", "build", "count", "dead_parameters", "factory", "info",
@@ -91,13 +89,37 @@ def info(name: str) -> ModelInfo:
 
 
 def count(name: str, **options: Any) -> Count:
-    """Return parameters, multiply-accumulates and shapes of a network, computed without allocating weights.
+    """Return parameters, multiply-accumulates and shapes of a network at its published input size, without allocating weights.
 
     Example:
         >>> count("dan", num_classes=8).parameters
         19724248
     """
-    return _torch_side("mien.models.counting").count(name, **options)
+    torch, runtime = _torch_side("torch"), _torch_side("mien.models.torch_runtime")
+    inputs = info(name).inputs
+    with torch.device("meta"):  # without computation and without weights
+        network = build(name, **options).eval()
+        images = {each.name: torch.empty(1, each.channels, each.size, each.size) for each in inputs}
+    shapes = {key: tuple(image.shape[1:]) for key, image in images.items()}
+    for path, module in network.named_modules():
+        module.register_forward_hook(lambda module, inputs, output, path=path: shapes.update(_shapes(path, output)))
+    macs, output = runtime.multiply_accumulates(network, images)
+    sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
+    return Count(
+        parameters=sum(sizes.values()),
+        dead=sum(sizes[key] for key in dead_parameters(network)),
+        macs=macs,
+        outputs={name: shape for field, value in output._asdict().items() for name, shape in _shapes(field, value).items()},
+        shapes=shapes,
+    )
+
+
+def _shapes(name: str, value: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of a tensor, or of each tensor in a sequence, by name."""
+    if hasattr(value, "shape"):
+        return {name: tuple(value.shape[1:])}
+    several = value if isinstance(value, (list, tuple)) else ()
+    return {f"{name}[{index}]": tuple(each.shape[1:]) for index, each in enumerate(several) if hasattr(each, "shape")}
 
 
 def dead_prefixes(network: nn.Module) -> tuple[str, ...]:

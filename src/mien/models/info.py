@@ -81,6 +81,25 @@ class ModelInfo:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What one image costs: numbers in all parameters, and how many of them are dead, that is, no output depends on them.
+
+    `macs` are the multiply-accumulates of convolutions, linear layers and attention products for a batch of one. `outputs` is
+    output field → its shape without the batch, `field[i]` for a field of several tensors; `shapes` is module path or input name
+    → the same.
+    """
+
+    parameters: int
+    dead: int
+    macs: int
+    outputs: Mapping[str, Shape]
+    shapes: Mapping[str, Shape]
+
+
 @cache
 def described() -> Mapping[str, dict[str, Any]]:
     """Return name → table of `architectures.toml`, with costs and inputs as plain values; this needs no torch."""

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from .. import models
 from ..cards import Card
@@ -123,6 +124,13 @@ class TorchRuntime:
 def run_network(network: Callable[..., Any], images: Mapping[str, Tensor]) -> Any:
     """Return the output of a network for images (N, C, H, W); the face is its first argument, regions are passed by name."""
     return network(images[IMAGE], **{name: image for name, image in images.items() if name != IMAGE})
+
+
+def multiply_accumulates(network: nn.Module, images: Mapping[str, Tensor]) -> tuple[int, Any]:
+    """Return the multiply-accumulates of a network for these images, and its output."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output = network(**images) if len(images) > 1 else network(*images.values())
+    return counter.get_total_flops() // 2, output
 
 
 def open_network(card: Card) -> nn.Module:

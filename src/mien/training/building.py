@@ -28,8 +28,8 @@ from .criterion import Criterion, field_of, float32
 from .data import Mixture, card_input, evaluation_batches
 from .init_weights import load_initial_weights
 from .optim import Average, optimizer, synchronize_batch_norm
+from .recipes import target_of
 from .teachers import teacher_of
-from .terms import target_of
 
 
 class Learner(nn.Module):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from .. import config as tables
 from ..config import Amount, Count, Fraction, Positive, Range
 from ..errors import ConfigError, did_you_mean
-from . import recipes, terms
+from . import recipes
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "radam")
 SCHEDULES = ("constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle")
@@ -137,7 +137,7 @@ class Term:
     """One term of the loss."""
 
     kind: str = "cross-entropy"
-    """Name in `mien.training.terms.TERMS`."""
+    """Name in `mien.training.recipes.TERMS`."""
     output: str = "logits"
     """Output field of the network; `heads.0` is the first of several tensors."""
     weight: float = 1.0
@@ -398,7 +398,7 @@ class TrainConfig:
         for epoch in config.input.sizes:
             if not epoch.isdecimal():
                 raise ConfigError(f"{where}: input.sizes: keys must be epochs such as 0, got {epoch!r}", value=epoch)
-        terms.check(config)
+        recipes.check(config)
         return config
 
     def to_dict(self) -> dict[str, Any]:

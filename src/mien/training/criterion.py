@@ -32,7 +32,7 @@ from .. import losses
 from ..errors import ConfigError
 from ..registry import lookup
 from .config import Term
-from .terms import TAUGHT
+from .recipes import TAUGHT
 
 Targets = Mapping[str, Tensor]
 

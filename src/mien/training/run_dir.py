@@ -31,7 +31,7 @@ from ..models.torch_runtime import named
 from ..visualization.plotting import Figure, figure_bytes, styled
 from .config import TrainConfig, upgrade
 from .data import Mixture, card_crop, card_input
-from .terms import CLASSIFIED, heads
+from .recipes import CLASSIFIED, heads
 
 if TYPE_CHECKING:
     from .loop import Run

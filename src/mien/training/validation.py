@@ -19,7 +19,7 @@ from ..models.torch_runtime import run_network
 from .config import TrainConfig
 from .criterion import Criterion, field_of
 from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches, placed
-from .terms import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
+from .recipes import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
 
 MIN_CALIBRATION = 100  # minimum number of labeled images for calibration
 BATCH = 128
