@@ -25,7 +25,6 @@ from onnx import TensorProto, helper, numpy_helper
 from timm.layers import Conv2dSame
 from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..cards import FOUND, Card, Input
 from ..errors import ExportError
@@ -55,8 +54,8 @@ class _FixedSame(Conv2dSame):
     def forward(self, x: Tensor) -> Tensor:
         sides = zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
         high, wide = (int(get_same_padding(int(side), *sizes)) for side, *sizes in sides)
-        x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
-        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        x = nn.functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+        return nn.functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 @contextmanager

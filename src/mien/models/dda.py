@@ -22,7 +22,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
@@ -148,7 +147,7 @@ class DualDomainAttention(nn.Module):
         context = deep
         if self.arm1 is not None:
             shallow = self.arm1(shallow)
-            context = torch.cat([F.max_pool2d(shallow, 2) if self.level == 1 else shallow, deep], 1)
+            context = torch.cat([nn.functional.max_pool2d(shallow, 2) if self.level == 1 else shallow, deep], 1)
         scores = self.out(self.up(self.fuse(torch.cat([spatial, context], 1))))
         return scores.softmax(1) if self.gate == "softmax" else scores.sigmoid()
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
@@ -173,7 +172,7 @@ class CoordinateMap(nn.Module):
 
     def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(N, C, H, 1) and (N, C, 1, W) → (N, C, H, W)."""
-        y = F.hardswish(self.bn1(self.conv1(torch.cat([rows, columns.transpose(2, 3)], 2))))
+        y = nn.functional.hardswish(self.bn1(self.conv1(torch.cat([rows, columns.transpose(2, 3)], 2))))
         row, column = y.split([rows.shape[2], columns.shape[3]], 2)
         return self.conv3(column.transpose(2, 3)).sigmoid() * self.conv2(row).sigmoid()
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import torch
 from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
@@ -181,7 +180,7 @@ class TransformerBlock(nn.Module):
         query, key, value = (
             layer(tokens).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        return self.project(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.project(nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 def global_roi(

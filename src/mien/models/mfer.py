@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
@@ -103,7 +102,7 @@ class DSAttention(nn.Module):
     def weights(self, x: Tensor) -> Tensor:
         """Return weights (N, h, w, C) that sum to one over all locations, for x (N, C, h, w)."""
         query, x = self.query(x).permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
-        query = self.norm(F.gelu(query)) if self.form == "code" else F.gelu(self.norm(query))
+        query = self.norm(nn.functional.gelu(query)) if self.form == "code" else nn.functional.gelu(self.norm(query))
         scores = query + self.key(x) * x
         return scores.flatten(1, 2).softmax(1).view_as(scores)
 

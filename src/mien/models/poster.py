@@ -31,7 +31,6 @@ from timm.layers.drop import DropPath
 from timm.layers.mlp import Mlp
 from timm.layers.weight_init import trunc_normal_
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import ConfigError, WeightsError
 from . import sface
@@ -95,7 +94,7 @@ class POSTER(nn.Module):
 
     def read(self, image: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
         """Return landmark features (N, C, w, w) and image features (N, C, 2w, 2w) of three scales."""
-        half = functional.avg_pool2d(image, 2) if self.antialias else image[:, :, ::2, ::2]
+        half = nn.functional.avg_pool2d(image, 2) if self.antialias else image[:, :, ::2, ::2]
         first, second, third = self.landmark_trunk(half)
         return (first, second, self.landmark_conv(third)), self.trunk(half)
 

@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError
@@ -184,7 +183,7 @@ def some_images(config: TrainConfig, split: Mixture, count: int = 256) -> Tensor
     _, images, readable = next(evaluation_batches(split, Preprocess(card_input(config.input)), len(rows), rows))
     found = images["image"][torch.from_numpy(readable)]
     # Images of `input.native` still have their original size.
-    return functional.interpolate(found, (config.input.size,) * 2, mode="bilinear", antialias=True)
+    return nn.functional.interpolate(found, (config.input.size,) * 2, mode="bilinear", antialias=True)
 
 
 def device_of(config: TrainConfig) -> torch.device:

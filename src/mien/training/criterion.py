@@ -26,7 +26,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .. import losses
 from ..errors import ConfigError
@@ -160,7 +159,7 @@ def cross_entropy(
         own = None if weight is None else weight.to(logits.device)
         if not soft:
             return losses.cross_entropy(logits, targets["label"], smoothing=smoothing, weight=own)
-        return soft_loss(logits, targets, partial(functional.cross_entropy, weight=own, label_smoothing=smoothing))
+        return soft_loss(logits, targets, partial(nn.functional.cross_entropy, weight=own, label_smoothing=smoothing))
 
     return Function(loss)
 
@@ -179,13 +178,13 @@ def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-en
     if mode != "cross-entropy":
         return _over(classes.sum(1) > 0, partial(losses.vote_loss, mode=mode, smoothing=smoothing), logits, classes)
     shares = classes / classes.sum(1, keepdim=True).clamp(min=1)
-    entropy = functional.cross_entropy(logits, shares, reduction="none", label_smoothing=smoothing)
+    entropy = nn.functional.cross_entropy(logits, shares, reduction="none", label_smoothing=smoothing)
     return (entropy * weight).sum() / weight.sum().clamp(min=1)
 
 
 def binary(logits: Tensor, targets: Targets) -> Tensor:
     """Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus."""
-    return soft_loss(logits, targets, functional.binary_cross_entropy_with_logits)
+    return soft_loss(logits, targets, nn.functional.binary_cross_entropy_with_logits)
 
 
 def valence_arousal(output: Tensor, targets: Targets, *, moments: Literal["biased", "mixed"] = "biased") -> Tensor:
@@ -208,7 +207,7 @@ def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tens
         theirs, ours = wanted.shape[1], logits.shape[1]
         message = f"loss term 'distil': {teacher!r} of the teacher has {theirs} classes, expected {ours}"
         raise ConfigError(message, value=theirs, expected=ours)
-    return functional.cross_entropy(logits, wanted)
+    return nn.functional.cross_entropy(logits, wanted)
 
 
 def _plain(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:

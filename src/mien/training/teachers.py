@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..cards import Card, Input
 from ..data.datasets.cache import mapped
@@ -113,7 +112,7 @@ class _Member:
     def __call__(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
         ours, theirs = self.ours, self.theirs
         if image_NCHW.shape[2:] != theirs.size:
-            image_NCHW = functional.interpolate(image_NCHW, theirs.size, mode="bilinear", antialias=True)
+            image_NCHW = nn.functional.interpolate(image_NCHW, theirs.size, mode="bilinear", antialias=True)
         values = image_NCHW.numpy()
         if (ours.color, ours.scale, ours.offset, ours.std) != (theirs.color, theirs.scale, theirs.offset, theirs.std):
             levels = (values * _channels(ours.std or (1,)) - _channels(ours.offset)) / ours.scale
