@@ -103,12 +103,12 @@ def test_only_missing_annotations_are_filled_and_only_by_sure_answers() -> None:
     assert torch.allclose(found["valence_arousal"][:2], torch.tensor([[0.5, 0.5], [0.25, 0.4]]))
     assert found["valence_arousal"][2].isnan().all()
     assert targets["label"].tolist() == [2, -1, -1]
-    assert fill(targets, [first])["valence_arousal"][1].isnan().all()  # one view says nothing about how sure it is
+    assert fill(targets, [first], 0.9, 0.1)["valence_arousal"][1].isnan().all()  # one view says nothing about how sure it is
 
 
 def test_soft_labels_are_annotations_too() -> None:
     targets = {"label": torch.tensor([-1, -1]), "soft": torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])}
-    found = fill(targets, [answer([[9.0, 0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2)])
+    found = fill(targets, [answer([[9.0, 0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2)], 0.9, 0.1)
     assert found["label"].tolist() == [-1, 0]
     assert found["soft"][0].tolist() == [0.5, 0.5, 0.0] and found["soft"][1, 0] > 0.99
     assert found["soft"].sum(1).tolist() == pytest.approx([1, 1])

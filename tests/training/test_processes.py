@@ -61,6 +61,6 @@ def test_every_image_is_measured_once_whatever_the_number_of_processes() -> None
     model = models.build("mien-base", **settings.model.options).eval()
     whole = predict(model, validation, settings)["fer2013"]
     for processes in (2, 3, 5):
-        shares = [predict(model, validation, settings, process, processes) for process in range(processes)]
+        shares = [predict(model, validation, settings, (process, processes)) for process in range(processes)]
         assert sum(len(share["fer2013"]) for share in shares) == len(validation)
         torch.testing.assert_close(torch.from_numpy(interleave(shares)["fer2013"]), torch.from_numpy(whole))

@@ -333,7 +333,7 @@ def validate(run: Run) -> tuple[dict[str, np.ndarray], dict[str, float], UnitThr
         for buffer in kept.buffers():
             buffer.copy_(broadcast(buffer))
     mine = accelerator.process_index, accelerator.num_processes
-    found = validation.predict(kept, run.validation, config, *mine, criterion=run.parts.learner.criterion)
+    found = validation.predict(kept, run.validation, config, mine, run.parts.learner.criterion)
     outputs = validation.interleave(gather_object([found]) if accelerator.num_processes > 1 else [found])
     run.progress.skipped |= run.validation.skipped
     metrics = validation.measure(outputs, run.validation, config)

@@ -162,16 +162,11 @@ def pseudo_labeled(
         return targets
     mirrored = {name: image.flip(3) for name, image in images.items()}
     views = [run_network(teacher, view) for view in (images, mirrored)]
-    return fill(targets, views, confidence=wanted.confidence, tolerance=wanted.tolerance, scores=config.model.scores)
+    return fill(targets, views, wanted.confidence, wanted.tolerance, config.model.scores)
 
 
 def fill(
-    targets: Mapping[str, Tensor],
-    views: Sequence[Any],
-    *,
-    confidence: float = 0.9,
-    tolerance: float = 0.1,
-    scores: str = "logits",
+    targets: Mapping[str, Tensor], views: Sequence[Any], confidence: float, tolerance: float, scores: str = "logits"
 ) -> dict[str, Tensor]:
     """Replace missing annotations with confident predictions of a teacher. Annotations are never changed.
 

@@ -100,6 +100,7 @@ Shares = Annotated[tuple[float, float], Range(0, 1)]
 Quality = Annotated[tuple[float, float], Range(1, 95)]
 Interpolation = Literal["nearest", "bilinear"]
 Border = Literal["black", "mirror"]
+Filling = Literal["zero", "noise"]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601 weights of red, green and blue
 
@@ -216,12 +217,7 @@ def crop(image_NCHW: Tensor, rng: BatchRng, *, padding: Amount) -> Tensor:
 
 @sometimes(0.5)
 def erase(
-    image_NCHW: Tensor,
-    rng: BatchRng,
-    *,
-    scale: Shares = (0.02, 0.33),
-    ratio: Above = (0.3, 3.3),
-    fill: Literal["zero", "noise"] = "zero",
+    image_NCHW: Tensor, rng: BatchRng, *, scale: Shares = (0.02, 0.33), ratio: Above = (0.3, 3.3), fill: Filling = "zero"
 ) -> Tensor:
     """Erase a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
 

@@ -28,15 +28,9 @@ SMALLER_IS_BETTER = ("nll", LOSS)
 
 @torch.no_grad()
 def predict(
-    model: nn.Module,
-    split: Mixture,
-    config: TrainConfig,
-    process: int = 0,
-    processes: int = 1,
-    *,
-    criterion: Criterion | None = None,
+    model: nn.Module, split: Mixture, config: TrainConfig, share: tuple[int, int] = (0, 1), criterion: Criterion | None = None
 ) -> dict[str, np.ndarray]:
-    """Run a network in evaluation mode over this process's part of a split: rows `process::processes`.
+    """Run a network in evaluation mode over this process's part of a split: rows `share[0] :: share[1]`.
 
     Returns output name → (n, …) float32: scores before softmax, averaged over the views; NaN for unreadable images. With a
     `criterion`, `LOSS` is the loss of each image's batch.
@@ -46,7 +40,7 @@ def predict(
         criterion.eval()
     preprocess = Preprocess(card_input(config.input))
     device = next(model.parameters()).device
-    rows = np.arange(process, len(split), processes)
+    rows = np.arange(share[0], len(split), share[1])
     names = dict.fromkeys(name for index in range(len(config.data)) for name in heads(config, index))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names} | ({} if criterion is None else {LOSS: []})
     for taken, images, readable in evaluation_batches(split, preprocess, BATCH, rows):
