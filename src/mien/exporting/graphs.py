@@ -274,10 +274,7 @@ def _rounded(sums: Tensor) -> Tensor:
 
 
 def _pillow_weights(old: Tensor, new: int, *, axis: int) -> Tensor:
-    """Return (old, new) or (new, old) weights of old pixels in new ones, in units of 2⁻²²; `axis` is that of the old ones.
-
-    Both orientations are computed directly, because onnxruntime 1.20 cannot multiply transposed float64 matrices.
-    """
+    """Return (old, new) or (new, old) weights in 2⁻²²; onnxruntime 1.20 cannot multiply transposed float64 matrices."""
     scale = old / new
     center = ((torch.arange(new, dtype=torch.float64) + 0.5) * scale).unsqueeze(axis)
     place = (_counted(old) + 0.5).unsqueeze(1 - axis)

@@ -74,10 +74,7 @@ class DDANet(nn.Module):
 
 
 class DDAOnSFace(nn.Module):
-    """SFace's trunk; a `DualDomainAttention` follows each of the last three stages, inner ResNets are an eighth as wide.
-
-    The last stage is narrowed to 256 channels, since its block would have several times as many weights as the trunk.
-    """
+    """SFace's trunk; a block with a narrow inner ResNet follows each of the last three stages, the last of 256 channels."""
 
     CHANNELS = {2: sface.CHANNELS[2], 3: sface.CHANNELS[3], 4: 256}
     """Level of a block, counted as by `DualDomainAttention` and by the trunk's stages → channels of its stage."""

@@ -68,10 +68,7 @@ class GlobalROINet(nn.Module):
 
 
 class GlobalROIOnSFace(nn.Module):
-    """The same with one trunk of SFace for the face and its crops, inside which a transformer block runs over the crops alone.
-
-    The transformer block adds zero at first, so that the pretrained trunk begins as it was trained.
-    """
+    """The same on one trunk of SFace, inside which a transformer block, which adds zero at first, runs over the crops alone."""
 
     ATTENTIVE = 2  # stage of the trunk, 256 channels wide, that the transformer block follows
 

@@ -43,11 +43,7 @@ class Unit(nn.Sequential):
 
 
 class SFace(nn.Sequential):
-    """The trunk; see the module's docstring for shapes.
-
-    `slopes` are of LeakyReLU in each of the 27 layers, 0 for ReLU, instead of PReLU, which is slower and has no 8-bit kernel.
-    Raises ConfigError for another number of slopes.
-    """
+    """The trunk; `slopes` are of LeakyReLU in its 27 layers, 0 for ReLU, instead of PReLU; ConfigError for another number."""
 
     num_features = WIDTHS[-1]
 

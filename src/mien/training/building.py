@@ -32,10 +32,7 @@ from .teachers import teacher_of
 
 
 class Learner(nn.Module):
-    """The network and its loss as one module, so that all trained parameters are synchronized between processes.
-
-    `scores` is the output with the class scores, `precision` the autocast type of the network (None: float32).
-    """
+    """Network and loss as one module, so that processes synchronize all parameters; `scores` is the output of class scores."""
 
     def __init__(self, model: nn.Module, criterion: Criterion, scores: str, precision: torch.dtype | None = None) -> None:
         super().__init__()

@@ -182,20 +182,10 @@ def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-en
     return (entropy * weight).sum() / weight.sum().clamp(min=1)
 
 
-def binary(logits: Tensor, targets: Targets) -> Tensor:
-    """Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus."""
-    return soft_loss(logits, targets, nn.functional.binary_cross_entropy_with_logits)
-
-
 def valence_arousal(output: Tensor, targets: Targets, *, moments: Literal["biased", "mixed"] = "biased") -> Tensor:
     """1 − the mean concordance correlation coefficient (CCC) of valence and arousal, (N, 2), over the batch."""
     wanted = targets["valence_arousal"]
     return losses.ccc_loss(output, wanted.nan_to_num(), moments=moments, valid=wanted.isfinite().all(1))
-
-
-def action_units(output: Tensor, targets: Targets) -> Tensor:
-    """Binary cross-entropy of scores (N, units) over the annotated action units."""
-    return losses.action_unit_loss(output, targets["action_units"], from_logits=True)
 
 
 def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tensor:
@@ -218,7 +208,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: cross_entropy(counts, **options),
     "votes": _plain(votes),
     "distil": _plain(distil),
-    "binary": _plain(binary),
+    # Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus.
+    "binary": _plain(lambda logits, targets: soft_loss(logits, targets, nn.functional.binary_cross_entropy_with_logits)),
     "affinity": lambda width, classes, counts, *, centers=0, frozen=False: Labeled(
         losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen)
     ),
@@ -229,7 +220,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "dsf": lambda width, classes, counts, **options: Labeled(losses.ReconstructedDSF(classes, width, **options)),
     "lgm": lambda width, classes, counts, **options: Labeled(losses.GaussianMixtureLoss(classes, width, **options)),
     "valence-arousal": _plain(valence_arousal),
-    "action-units": _plain(action_units),
+    "action-units": _plain(lambda logits, targets: losses.action_unit_loss(logits, targets["action_units"], from_logits=True)),
 }
 """Kind → function of (width of the output, classes, training images of each class, options) that returns a module; the module
 maps (output, targets) to a scalar."""

@@ -30,11 +30,7 @@ class Batch:
 
 
 class Loader:
-    """The batches of every epoch; each is a function of (seed, epoch, step) alone.
-
-    `report` is called with `{"event": "teacher", "images": …, "of": …}` while a teacher runs over all images. Raises
-    ConfigError: the split is smaller than a batch, or the batch size is not a multiple of `processes`.
-    """
+    """The batches of every epoch; each is a function of (seed, epoch, step) alone. ConfigError: unsuitable batch or sampler."""
 
     def __init__(
         self, split: Mixture, config: TrainConfig, process: int = 0, processes: int = 1, report: Report = lambda event: None

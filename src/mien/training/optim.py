@@ -21,10 +21,7 @@ MODEL = "model."  # prefix of the names of the network's parameters inside a `Le
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all trainable parameters, whose groups have a `factor` for the common learning rate.
-
-    Biases and normalization decay only with `decay_all`. Raises ConfigError if the pattern of a group matches no parameter.
-    """
+    """Return the optimizer, whose groups have a `factor` for the common rate; ConfigError: a pattern matches no parameter."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     names = {name.removeprefix(MODEL): parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     for group in config.groups:
@@ -92,11 +89,7 @@ class Average:
 
 @torch.no_grad()
 def sam_ascend(parameters: Sequence[Tensor], radius: float) -> list[Tensor]:
-    """Move parameters to the maximum of the linearized loss within a radius: the first half of a SAM step.
-
-    w ← w + ρ·g / (‖g‖₂ + 1e-12), with the norm over all gradients (Foret et al., "Sharpness-aware minimization", 2021).
-    Returns the change of each parameter, for `sam_restore`.
-    """
+    """Move parameters to the maximum of the linearized loss within a radius, w ← w + ρ·g / (‖g‖₂ + 1e-12); return the moves."""
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     norm = torch.stack([g.norm() for g in gradients]).norm()
     moves = [g * (radius / (norm + 1e-12)) for g in gradients]

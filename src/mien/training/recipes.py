@@ -54,11 +54,7 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return the tables of a recipe, merged key by key into those of the recipe that it extends.
-
-    All other values, lists included, replace those of the extended recipe. Raises ConfigError for an unreadable or
-    invalid file, or a circle of recipes.
-    """
+    """Return the tables of a recipe, merged key by key into those it extends; ConfigError: unreadable, invalid, circular."""
     if path.resolve() in above:
         raise ConfigError(f"recipe {path}: {EXTENDS} leads back to the recipe itself", path=path)
     try:
@@ -157,11 +153,7 @@ LOSS = "validation_loss"  # the loss of the recipe without terms of a teacher, a
 
 
 def check(config: TrainConfig) -> None:
-    """Check the names and options of a recipe: architecture, crop, augmentation, loss terms and metrics.
-
-    Objects named `module:attribute` are checked when they are used. Raises ConfigError, UnknownName: unknown name, or unknown,
-    missing or invalid option.
-    """
+    """Check all names and options of a recipe except for `module:attribute`; ConfigError, UnknownName: unknown or invalid."""
     from ..faces.alignment import TEMPLATES
 
     name, options = config.model.name, config.model.options

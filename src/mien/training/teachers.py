@@ -129,11 +129,7 @@ def _channels(values: tuple[float, ...]) -> np.ndarray:
 
 
 def teacher_of(config: TrainConfig, averaged: nn.Module | None, model: nn.Module) -> nn.Module | None:
-    """Return the teacher of a run: a network from a file, or the averaged weights of the run; None without pseudo-labels.
-
-    `model` is the network of the run. Raises ConfigError: the confidence is not above one half, or the teacher is missing or
-    incomplete.
-    """
+    """Return the teacher of a run, of a file or its averaged weights; None without pseudo-labels. ConfigError: invalid one."""
     wanted = config.pseudo_labels
     if not wanted.confidence:
         return None
