@@ -171,7 +171,7 @@ class Mixture:
     def __init__(self, parts: Sequence[Split]) -> None:
         self.parts = tuple(parts)
         # The classes of the network are those of the first dataset.
-        self.data, self.labels, self.counts = parts[0].data, parts[0].labels, parts[0].counts
+        self.data, self.labels = parts[0].data, parts[0].labels
         self.starts = np.cumsum([0, *map(len, self.parts)])
         if len(self.parts) == 1:
             self.targets = self.parts[0].targets
@@ -183,6 +183,11 @@ class Mixture:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    @property
+    def counts(self) -> Tensor:
+        """(classes,) samples of each class in the first dataset."""
+        return self.parts[0].counts
 
     @property
     def names(self) -> np.ndarray:
