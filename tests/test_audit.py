@@ -14,8 +14,7 @@ import pytest
 from miniatures import MINIATURES, fer2013_csv, write
 from PIL import Image, ImageOps
 
-from mien.data.audit import UNEVEN, ZEROED, audit, clean_protocol, open_splits
-from mien.data.audit.duplicates import copies, signatures
+from mien.data.audit import UNEVEN, ZEROED, audit, clean_protocol, copies, open_splits, signatures
 from mien.data.audit.report import Audit, findings, page
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.dataset import Pixels

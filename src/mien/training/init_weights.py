@@ -84,7 +84,7 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
             found[f"{norm}.weight"] = torch.full_like(offset, (1 + layers[norm].eps) ** 0.5)  # pyrefly: ignore
             found[f"{norm}.bias"] = offset
             found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = torch.zeros_like(offset), torch.ones_like(offset)
-    for key, value in constants.items():  # PReLU is exported as two products; see `mien.exporting.prelu`
+    for key, value in constants.items():  # PReLU is exported as two products; see `mien.exporting.precision`
         if key.endswith("/slope") and (name := _layer(key.removesuffix("/slope"), layers)) is not None:
             found[f"{name}.weight"] = _tensor(value).flatten()
     if not found:
