@@ -106,18 +106,14 @@ def sam_restore(parameters: Sequence[Tensor], moves: list[Tensor]) -> None:
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Generator[None]:
     """Context in which BatchNorm normalizes with batch statistics without updating its running statistics."""
-    norms: list[Any] = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    counters = [norm.num_batches_tracked.clone() if norm.num_batches_tracked is not None else None for norm in norms]
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     try:
         for norm in norms:
-            norm.momentum = 0.0
+            norm.track_running_stats = False
         yield
     finally:
-        for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
-            norm.momentum = momentum
-            if counter is not None:
-                norm.num_batches_tracked.copy_(counter)
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class _Sum(Function):
@@ -150,10 +146,11 @@ class _CpuSync:
         # Mean and variance are exchanged separately, since E[x²] − E[x]² loses all precision if the mean is large.
         offset = wide - mean.view(shape)
         variance = _Sum.apply(offset.square().sum(axes)) / total  # pyrefly: ignore
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), self.momentum)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), self.momentum)
         scale = (variance + self.eps).rsqrt() * self.weight
         return (offset * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
