@@ -226,7 +226,7 @@ def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
     The predictions are kept in the folder `test` of each run, and not repeated.
     """
     from ..evaluation import evaluate
-    from ..evaluation.compare.statistics import rate
+    from ..evaluation.compare import rate
     from .data import open_split
 
     reports: dict[int, list[Any]] = {}
