@@ -11,23 +11,50 @@ import glob
 import io
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Unpack
+from typing import IO, Any, TypeVar, Unpack
 
 import numpy as np
 
 from ..errors import SourceError
 from . import video
-from .ahead import ahead
 from .decoding import EXTENSIONS, check_size, decode
 from .image_sequences import Animation, NumberedImages, are_numbered, is_animation
 from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, DecodedImage, ReadOptions, Source, name_of, printable, read_image
 from .live import LiveStream, is_live
 from .urls import fetch, is_url
 from .video import Sampling, Video, is_video
+
+T = TypeVar("T")
+
+DEPTH = 2  # items that are made ahead
+
+_END: Any = object()
+
+
+def ahead(items: Iterator[T], name: str, depth: int = DEPTH) -> Generator[T]:
+    """Yield the items of an iterator in order; up to `depth` of them are made ahead, on one thread that is named `name`.
+
+    Nothing is made before the first item is requested. An exception is raised in place of the item that it stopped. When the
+    generator ends or is closed, the thread has stopped and no longer uses the iterator.
+
+    Example:
+        >>> list(ahead(iter("abc"), "letters"))
+        ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(1, name) as pool:
+        waiting: deque[Future[T]] = deque(pool.submit(next, items, _END) for _ in range(depth))
+        try:
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(pool.submit(next, items, _END))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -181,7 +181,20 @@ def displayed_size(frame: Any, aspect: Any) -> tuple[int, int]:
     return (height, width) if _orientation(frame)[0] else (width, height)
 
 
-class Video:
+class Closable:
+    """Closed at the end of a `with` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Video(Closable):
     """An open video or camera. Iterate once over its frames, or call `frames`; use it in a `with` block or close it.
 
     Example:
@@ -199,7 +212,9 @@ class Video:
         choose their number. Raises SourceError: the file or camera does not exist, or contains no video; MissingExtra: PyAV is
         not installed.
         """
-        self.name = name or (f"camera {source}" if isinstance(source, int) else _name(source))
+        in_memory = isinstance(source, (bytes, bytearray, memoryview, io.IOBase))
+        called = f"camera {source}" if isinstance(source, int) else "<video>" if in_memory else os.fspath(source)
+        self.name = name or called
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
         self._source, self._live = source, isinstance(source, int)
         try:
@@ -244,12 +259,6 @@ class Video:
     def close(self) -> None:
         """Close the file or camera."""
         self.container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _timed(self, start: float) -> Iterator[tuple[float, Any]]:
         """Yield time and frame, from the last key frame before `start` on, and check the end of the file."""
@@ -413,26 +422,6 @@ def _ebml_size(data: bytes, place: int) -> tuple[int | None, int]:
     return (None if width > 8 or value == (1 << 7 * width) - 1 else value), place + width
 
 
-def frames(
-    source: Any,
-    *,
-    every: int = 1,
-    fps: float | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    threads: int = 1,
-    stream: int | None = None,
-) -> Iterator[VideoFrame]:
-    """Open a video or camera and yield its frames; see `Video` and `Sampling`.
-
-    Raises SourceError: the source cannot be opened, or is truncated (after the last frame that could be decoded); ConfigError:
-    invalid sampling.
-    """
-    sampling = Sampling(every, fps, start, end, stream)
-    with Video(source, threads=threads, stream=stream) as video:
-        yield from video.frames(sampling)
-
-
 def is_video(source: Any) -> bool:
     """Return whether a path, or the bytes of a file, are a video by their content, or else by the extension."""
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -463,10 +452,6 @@ def looks_like_video(head: bytes) -> bool | None:
         return True
     images = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"\xff\x0a", b"\0\0\0\x0cJXL ")
     return False if head.startswith(images) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") else None
-
-
-def _name(source: Any) -> str:
-    return "<video>" if isinstance(source, (bytes, bytearray, memoryview, io.IOBase)) else os.fspath(source)
 
 
 def _open(source: Any, name: str) -> Any:
