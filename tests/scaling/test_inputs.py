@@ -18,11 +18,10 @@ from batch_runs import failures, rows
 
 from clips import moving, write_clip
 from mien.batch import batch
-from mien.batch.items import Item, ItemReader, _member
+from mien.batch.items import Item, ItemReader, Table, _member
+from mien.batch.items import list_items as items
 from mien.batch.job import TALLY, Listing, Shards, tally, write_part
-from mien.batch.listing import items
 from mien.batch.storage import Folder
-from mien.batch.tables import Table
 from mien.errors import ConfigError, SourceError
 from mien.inference.options import Options
 from mien.io import sources
