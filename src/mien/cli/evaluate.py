@@ -167,16 +167,10 @@ def verify(
         found = run_verification(model, split, out=out, claims=claims, progress=progress, **options)
     note(f"wrote {out}", "dim")
     if for_programs(json):
-        write_json(
-            {
-                "agrees": found.agrees,
-                "data": found.data,
-                "claims": [{**dataclasses.asdict(each), "agrees": each.agrees} for each in found.claims],
-                "tried_on": found.tried_on,
-                "hypotheses": [dataclasses.asdict(each) for each in found.hypotheses],
-                "says": [each.says for each in found.hypotheses if each.better],
-            }
-        )
+        claims = [{**dataclasses.asdict(each), "agrees": each.agrees} for each in found.claims]
+        about = {"agrees": found.agrees, "data": found.data, "claims": claims, "tried_on": found.tried_on}
+        tried = [dataclasses.asdict(each) for each in found.hypotheses]
+        write_json({**about, "hypotheses": tried, "says": [each.says for each in found.hypotheses if each.better]})
         return int(not found.agrees)
     console = table_console()
     console.print(found.data)
@@ -184,12 +178,13 @@ def verify(
         console.print(one.says, style="" if one.agrees else "bold red")
     if found.hypotheses:
         console.print(f"\nPreprocessing hypotheses on {found.tried_on:,} images:", style="bold")
+        before = found.hypotheses[0].before
         rows = [
-            (each.name, f"{100 * each.after:.1f}", f"{100 * (each.after - each.before):+.1f}", f"{each.p:.2g}")
+            (each.name, f"{100 * each.after:.1f}", f"{100 * (each.after - before):+.1f}", f"{each.p:.2g}")
             for each in found.hypotheses
         ]
-        before = ("as on the card", f"{100 * found.hypotheses[0].before:.1f}", "", "")
-        print_rows(("preprocessing", "accuracy", "difference", "p (Holm)"), [before, *rows], text=("preprocessing",))
+        rows.insert(0, ("as on the card", f"{100 * before:.1f}", "", ""))
+        print_rows(("preprocessing", "accuracy", "difference", "p (Holm)"), rows, text=("preprocessing",))
         for each in found.hypotheses:
             if each.better:
                 console.print(each.says, style="bold red")
@@ -260,16 +255,9 @@ def robustness(
     text = ("degradation", "strength")
     table = plain_table(*text, "accuracy", "change", "95 %", "unchanged", "shift", text=text)
     for row in found.rows:
-        table.add_row(
-            row.name,
-            row.strength,
-            f"{100 * row.accuracy:.1f}",
-            f"{100 * row.change:+.1f}",
-            f"{100 * row.low:+.1f} … {100 * row.high:+.1f}",
-            f"{row.same:.0%}",
-            f"{row.moved:.3f}",
-            style="bold red" if row.change < -MARGIN else "",
-        )
+        change, low, high = (f"{100 * value:+.1f}" for value in (row.change, row.low, row.high))
+        cells = (f"{100 * row.accuracy:.1f}", change, f"{low} … {high}", f"{row.same:.0%}", f"{row.moved:.3f}")
+        table.add_row(row.name, row.strength, *cells, style="bold red" if row.change < -MARGIN else "")
     console.print(table)
     if found.tight_to_loose is not None:
         console.print(f"\nMean shift of the probabilities from a tight to a loose crop: {found.tight_to_loose:.3f}")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from ..errors import ConfigError
-from ..evaluation.embeddings import WRITERS, Embedding, plot, require_scikit_learn, save, silhouette
+from ..evaluation.embeddings import WRITERS, plot, require_scikit_learn, save, silhouette
 from ..evaluation.embeddings import embed as compute_features
 from ..evaluation.report import Report
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
@@ -230,7 +230,12 @@ def embed(
     for model in models:
         with counting(model, total(len(split), limit)) as progress:
             found.append(compute_features(model, split, limit=limit, batch=batch, **inference.settings, progress=progress))
-    paths = [save(each, path) for each, path in zip(found, _paths(out, found), strict=True)] if out else []
+    paths: list[Path | None] = [None] * len(found)
+    if out:
+        names = [each.model.rpartition(" ")[0] for each in found]
+        stems = [f"{out.stem}-{name}{f'-{k}' * (names.count(name) > 1)}" for k, name in enumerate(names, 1)]
+        files = [out.with_stem(stem) for stem in stems] if len(found) > 1 else [out]
+        paths = [save(each, file) for each, file in zip(found, files, strict=True)]
     if plot_to or evaluated:
         figure = plot(found, method, seed, title)
         if plot_to:
@@ -239,7 +244,13 @@ def embed(
             name = f"{'t-SNE' if method == 't-sne' else 'PCA'} of {', '.join(title or [each.model for each in found])}"
             caption = f"{found[0].dataset}, colored by true class; seed {seed}. The silhouette is that of the features."
             add_image(evaluated, "Features", name, figure_bytes(figure, "png"), caption)
-    rows = [_row(each, seed, paths[number] if paths else None) for number, each in enumerate(found)]
+    rows = []
+    for each, path in zip(found, paths, strict=True):
+        apart = silhouette(each, seed)
+        about = {"model": each.model, "dataset": each.dataset, "features": each.output, "faces": len(each)}
+        about |= {"missed": len(each.missed), "dimensions": each.features.shape[1]}
+        about |= {"silhouette": None if np.isnan(apart) else round(apart, 4), "file": path and str(path)}
+        rows.append(about)
     if for_programs(json):
         for row in rows:
             write_json(row)
@@ -247,23 +258,3 @@ def embed(
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
     text = ("model", "dataset", "features", "file")
     print_rows(list(rows[0]), cells, text=text, no_wrap=rows[0].keys() - {*text})
-
-
-def _paths(out: Path, found: list[Embedding]) -> list[Path]:
-    names = [each.model.rpartition(" ")[0] for each in found]
-    numbered = [f"{name}-{index}" if names.count(name) > 1 else name for index, name in enumerate(names, 1)]
-    return [out.with_stem(f"{out.stem}-{name}") for name in numbered] if len(found) > 1 else [out]
-
-
-def _row(embedding: Embedding, seed: int, path: Path | None) -> dict[str, object]:
-    apart = silhouette(embedding, seed)
-    return {
-        "model": embedding.model,
-        "dataset": embedding.dataset,
-        "features": embedding.output,
-        "faces": len(embedding),
-        "missed": len(embedding.missed),
-        "dimensions": embedding.features.shape[1],
-        "silhouette": None if np.isnan(apart) else round(apart, 4),
-        "file": None if path is None else str(path),
-    }

@@ -184,7 +184,12 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     with counting("preparing", sum(map(len, splits.values()))) as progress:
         summary = run(splits, work, job.out, format=suffix, workers=workers, progress=progress)
     if job.sheet:
-        _write_sheet(job.out, job.sheet)
+        files = images_below(job.out)
+        chosen = np.linspace(0, len(files) - 1, min(SHEET, len(files))).astype(int).tolist()
+        drawn, exif = contact_sheet((files[row], read_image(job.out / files[row]).pixels) for row in chosen), Image.Exif()
+        exif[0x0131] = MARK.decode()  # Software
+        with atomic_write(job.sheet) as part:
+            drawn.save(part, Image.registered_extensions()[job.sheet.suffix.lower()], exif=exif)
         note(f"wrote {job.sheet}")
     if for_programs(job.json):
         write_json(dataclasses.asdict(summary))
@@ -194,13 +199,3 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
         print_rows(("split", *kinds), rows, text=("split",))
         said = f"{summary.new:,} prepared by this run in {job.out}; digest of all files {summary.digest[:16]}"
         note(said, "dim")
-
-
-def _write_sheet(out: Path, sheet: Path) -> None:
-    files = images_below(out)
-    chosen = np.linspace(0, len(files) - 1, min(SHEET, len(files))).astype(int).tolist()
-    drawn = contact_sheet((files[row], read_image(out / files[row]).pixels) for row in chosen)
-    with atomic_write(sheet) as part:
-        exif = Image.Exif()
-        exif[0x0131] = MARK.decode()  # Software
-        drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()], exif=exif)

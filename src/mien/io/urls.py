@@ -79,7 +79,11 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
                 target = response.getheader("Location")
                 if response.status not in (301, 302, 303, 307, 308) or not target:
                     return _body(response, name, max_bytes)
-                url = _follow(url, target)
+                try:
+                    url = urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
+                except ValueError:
+                    message = f"{without_secrets(url)} is redirected to an invalid URL; give the address of the image itself"
+                    raise SourceError(message, path=without_secrets(url)) from None
     except TimeoutError:
         message = f"{name} was not downloaded within {timeout:g} seconds; try again, or raise timeout"
         raise SourceError(message, path=name, expected=timeout) from None
@@ -120,14 +124,6 @@ def _parse(url: str, name: str) -> SplitResult:
     if not host:
         raise SourceError(f"{name} has no host; expected a URL such as https://example.org/face.jpg", path=name)
     return parts
-
-
-def _follow(url: str, target: str) -> str:
-    try:
-        return urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
-    except ValueError:
-        name = without_secrets(url)
-        raise SourceError(f"{name} is redirected to an invalid URL; give the address of the image itself", path=name) from None
 
 
 def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool) -> http.client.HTTPConnection:

@@ -152,10 +152,8 @@ class VideoFrame:
         try:
             decoded = self.convert(self.decoded, width, height)
         except (OSError, ValueError, MemoryError, import_av().error.FFmpegError) as error:
-            raise SourceError(
-                f"{self.name}: frame {self.index} cannot be converted to RGB ({reason(error)}); convert its colors to BT.709",
-                path=self.name,
-            ) from error
+            what = f"frame {self.index} cannot be converted to RGB ({reason(error)}); convert its colors to BT.709"
+            raise SourceError(f"{self.name}: {what}", path=self.name) from error
         upright = decoded.transpose(1, 0, 2) if swapped else decoded
         pixels = np.ascontiguousarray(upright[:: -1 if flipped else 1, :: -1 if mirrored else 1])
         pixels.flags.writeable = False
@@ -227,7 +225,10 @@ class Video(Closable):
             self._stream.thread_type = "AUTO"
         self.origin = (self.container.start_time or 0) / 1_000_000
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.info = Info(self._length(), float(rate) if rate else None, bool(self.container.streams.audio))
+        length = None if self._live or self.container.duration is None else self.container.duration / 1_000_000
+        if not self._live and self._stream.duration is not None:
+            length = float(self._stream.duration * self._stream.time_base)
+        self.info = Info(length, float(rate) if rate else None, bool(self.container.streams.audio))
         self._packets: int | None = 0
         """Packets of the stream so far; None after seeking."""
         self._last_packet = 0  # time stamp of the last packet that is to be shown
@@ -311,13 +312,6 @@ class Video(Closable):
         if frame.pts is None:  # Some old files contain no stamps.
             return 0.0 if last is None else last + 1 / (self.info.rate or 25)
         return float(frame.pts * frame.time_base) - self.origin
-
-    def _length(self) -> float | None:
-        if self._live:
-            return None
-        if self._stream.duration is not None:
-            return float(self._stream.duration * self._stream.time_base)
-        return None if self.container.duration is None else self.container.duration / 1_000_000
 
     def seek(self, start: float) -> None:
         """Seek to the key frame before `start`, in seconds; has no effect on a video that does not support it."""

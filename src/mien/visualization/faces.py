@@ -276,10 +276,8 @@ def plot(result: Result, image: Any = None, *, layers: Sequence[Layer] = ("pose"
     Raises SourceError: the image of the result cannot be read again and is not given.
     """
     if image is None and (result.time is not None or result.source.startswith("<")):
-        raise SourceError(
-            f"{result.source}: a frame of a video and an image in memory cannot be read again; give it: result.plot(image)",
-            value=result.source,
-        )
+        message = "a frame of a video and an image in memory cannot be read again; give it: result.plot(image)"
+        raise SourceError(f"{result.source}: {message}", value=result.source)
     return draw(result.source if image is None else image, result, layers=layers, enlarge=enlarge)
 
 

@@ -153,7 +153,15 @@ class Report:
 
         Raises ConfigError if the disk is full or the folder is not writable, MissingExtra without jinja2 or matplotlib.
         """
-        text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)
+        model, data = self.about["model"], self.about["dataset"]
+        about = {
+            **{key: model.get(key) for key in ("name", "version", "sha256", "output")},
+            "dataset": data["name"],
+            **{key: data[key] for key in ("split", "protocol", "digest", "flaws")},
+            "views": len(self.about["identity"]["views"]),
+            "mapping": self.about["mapping"]["says"],
+        }
+        text = json.dumps({"about": about, **self.figures}, indent=1, ensure_ascii=False)
         write_file(self.folder / METRICS, text + "\n", errors="backslashreplace")
         if page:
             write_figures(self)
@@ -170,16 +178,6 @@ class Report:
                 predicted = table.classes[table.predicted[row]]
                 found.append(facts | {"predicted": predicted, "confidence": f"{table.confidence[row]:.0%}"})
         return found
-
-    def _headline(self) -> dict[str, Any]:
-        model, data = self.about["model"], self.about["dataset"]
-        return {
-            **{key: model.get(key) for key in ("name", "version", "sha256", "output")},
-            "dataset": data["name"],
-            **{key: data[key] for key in ("split", "protocol", "digest", "flaws")},
-            "views": len(self.about["identity"]["views"]),
-            "mapping": self.about["mapping"]["says"],
-        }
 
 
 def environment(*, autoescape: bool, **filters: Callable[..., str]) -> "jinja2.Environment":
