@@ -105,7 +105,9 @@ def test_a_run_can_be_written_to_object_storage(memory: str) -> None:
     assert folder.names() == [] and folder.names("rows") == []
     folder.write("rows/a.parquet", b"first")
     folder.write("rows/b.parquet", io.BytesIO(b"second"))
-    assert folder.names("rows") == ["a.parquet", "b.parquet"] and folder.read("rows/b.parquet") == b"second"
+    assert folder.names("rows") == ["a.parquet", "b.parquet"]
+    with folder.open("rows/b.parquet") as file:
+        assert file.read() == b"second"
     with pytest.raises(SourceError) as caught:
         Folder("nowhere://bucket")
     assert caught.value.path == "nowhere://bucket"

@@ -100,7 +100,12 @@ def evaluate(
     for metric in metrics:
         lookup(metric, {}, "metric")
     dataset = dataset.evenly(limit)
-    _check_annotated(dataset)
+    where = f"the split {dataset.split!r} of {dataset.name}"
+    if not len(dataset):
+        raise DatasetError(f"{where} is empty; choose another split", value=dataset.split)
+    annotations = (dataset.valence, dataset.arousal, dataset.action_units)
+    if not (dataset.label >= 0).any() and all(column is None for column in annotations):
+        raise DatasetError(f"{where} has no annotations; choose another split", value=dataset.split)
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
     check_fold(predictor, dataset)
@@ -159,16 +164,6 @@ def evaluate(
         report = Report(out, table, json.loads(text))
         report.write(page=page)
         return report
-
-
-def _check_annotated(dataset: Dataset) -> None:
-    """Refuse a split without images or annotations."""
-    where = f"the split {dataset.split!r} of {dataset.name}"
-    if not len(dataset):
-        raise DatasetError(f"{where} is empty; choose another split", value=dataset.split)
-    annotations = (dataset.valence, dataset.arousal, dataset.action_units)
-    if not (dataset.label >= 0).any() and all(column is None for column in annotations):
-        raise DatasetError(f"{where} has no annotations; choose another split", value=dataset.split)
 
 
 def about_run(model: Any) -> dict[str, Any] | None:

@@ -169,43 +169,36 @@ Item = Source | DecodedImage | Frame | Clip
 class Images:
     """Images to read: iterate for `Frame`s, repeatedly if needed; `len` is their number, estimated for videos.
 
-    A generator as the source can be iterated once and has no length.
+    `items` has one element for each image or video. A generator as the source can be iterated once and has no length.
     """
 
     def __init__(self, items: Iterable[Item], options: ReadOptions) -> None:
-        self._items, self._options = items, options
-
-    @property
-    def items(self) -> Iterable[Item]:
-        """One element for each image or video."""
-        return self._items
+        self.items, self._options = items, options
 
     @property
     def stored(self) -> bool:
         """Whether all images are known and in files or in memory, so that one may be read before the last one is used."""
-        return isinstance(self._items, Sequence) and all(item.stored for item in self._items if isinstance(item, Clip))
+        return isinstance(self.items, Sequence) and all(item.stored for item in self.items if isinstance(item, Clip))
 
     def __len__(self) -> int:
-        if not isinstance(self._items, Sequence):
+        if not isinstance(self.items, Sequence):
             raise TypeError("the number of images of a generator is unknown")
-        return sum(len(item) if isinstance(item, Clip) else 1 for item in self._items)
+        return sum(len(item) if isinstance(item, Clip) else 1 for item in self.items)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, item in enumerate(self._items):
+        for index, item in enumerate(self.items):
             match item:
                 case Clip():
                     yield from item
                 case Frame():
                     yield item if item.time is not None else dataclasses.replace(item, index=index)
                 case _:
-                    yield self._read(index, item)
-
-    def _read(self, index: int, source: Source | DecodedImage) -> Frame:
-        try:
-            image = read_image(source, **self._options)
-        except SourceError as error:
-            return Frame(index, name_of(source), error=error)
-        return Frame(index, image.source, image)
+                    try:
+                        image = read_image(item, **self._options)
+                        frame = Frame(index, image.source, image)
+                    except SourceError as error:
+                        frame = Frame(index, name_of(item), error=error)
+                    yield frame
 
 
 def iter_images(
