@@ -143,7 +143,13 @@ def evaluate(
                 progress(len(table))
         part.replace(out / PREDICTIONS)
         table = read_predictions(out / PREDICTIONS)
-        runtime_device = getattr(getattr(predictor, "runtime", None), "device", None)
+        machine, today = (
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            datetime.datetime.now(datetime.UTC),
+        )
+        environment = {"machine": machine, "date": today.strftime("%Y-%m-%d")}
+        if (runs_on := getattr(getattr(predictor, "runtime", None), "device", None)) is not None:
+            environment["device"] = str(runs_on)
         speed = {"rows": len(table), "model_seconds": round(seconds, 3), "memory_mb": memory_mb(), "threads": threads}
         about = {
             "schema": 1,
@@ -154,7 +160,7 @@ def evaluate(
             "mapping": {**asdict(classes), "says": classes.says},
             "metrics": list(metrics),
             "command": list(command),
-            "environment": {**environment(), **({} if runtime_device is None else {"device": str(runtime_device)})},
+            "environment": software(("numpy", "pillow", "onnxruntime", "torch")) | environment,
             "run": about_run(model),
             "speed": {**speed, "batch": batch},
             "mistakes": save_mistakes(out, table, dataset),
@@ -183,9 +189,6 @@ def about_run(model: Any) -> dict[str, Any] | None:
     }
 
 
-PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
-
-
 def about_dataset(data: Dataset) -> dict[str, Any]:
     """Return the description of the data in a report, including its digest (which reads every image once)."""
     try:
@@ -205,15 +208,6 @@ def about_dataset(data: Dataset) -> dict[str, Any]:
         "layout": data.layout,
         "flaws": list(data.flaws),
         "notes": list(data.notes),
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Return versions, machine, commit and date."""
-    return {
-        **software(PACKAGES),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
 
 
