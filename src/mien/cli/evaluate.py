@@ -241,14 +241,15 @@ def robustness(
     with counting(f"{model} on {split.name} {split.split}", total(len(split), limit)) as progress:
         found = run_robustness(model, split, output=output, limit=limit, seed=seed, **inference.settings, progress=progress)
     if out:
-        note(f"wrote {found.save(out)}", "dim")
+        found.save(out)
+        note(f"wrote {out}", "dim")
     if plot_to:
         note(f"wrote {write_figure(found.figure(), plot_to)}", "dim")
     if evaluated:
         caption = f"Gray: changes of up to {100 * MARGIN:.0f} points. Intervals are 95 %, paired; seed {seed}."
         add_image(evaluated, "Degraded faces", f"{found.model} on {found.data}", figure_bytes(found.figure(), "png"), caption)
     if for_programs(json):
-        write_json(found.to_dict())
+        write_json(dataclasses.asdict(found))
         return
     console = table_console()
     console.print(f"{found.model} on {found.data}: {100 * found.accuracy:.1f} % of {found.faces:,} faces\n", style="bold")

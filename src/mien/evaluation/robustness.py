@@ -211,12 +211,8 @@ class Robustness:
     # The same for tight and loose photographs with the face detected in each; a missed face counts as 1.
     tight_to_loose_photograph: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return dataclasses.asdict(self)
-
-    def csv(self) -> str:
-        """Return the rows as a table with a header."""
+    def save(self, path: str | Path) -> None:
+        """Write the rows as csv, atomically; raises ConfigError if that fails."""
         names = [field.name for field in dataclasses.fields(Row)]
         shown = [Row("original", "", self.accuracy, 0, 0, 0, 1, 0), *self.rows]
         cells = [[value if isinstance(value, str) else f"{value:.4f}" for value in dataclasses.astuple(row)] for row in shown]
@@ -224,12 +220,7 @@ class Robustness:
         blank = [""] * (len(names) - 2)
         cells += [[name, *blank, f"{moved:.4f}"] for name, moved in shifts.items() if moved is not None]
         rows = [[self.model, self.output, self.data, self.faces, *row] for row in cells]
-        return csv_text([["model", "output", "data", "faces", *names], *rows])
-
-    def save(self, path: str | Path) -> Path:
-        """Write the rows as csv, atomically; raises ConfigError if that fails."""
-        write_file(path, self.csv())
-        return Path(path)
+        write_file(path, csv_text([["model", "output", "data", "faces", *names], *rows]))
 
     def figure(self) -> Figure:
         """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers."""
