@@ -34,7 +34,7 @@ SHARED = ROOT.parent / "shared" / "data"
 OPEN_CSV = """
 import json, sys, time
 from mien.data.datasets import open_dataset
-from mien.evaluation.run_info import memory_mb
+from mien.evaluation import memory_mb
 import numpy
 start, cpu = time.perf_counter(), time.process_time()
 data = open_dataset("fer2013", sys.argv[1], "all")

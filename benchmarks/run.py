@@ -156,7 +156,7 @@ def batching() -> str:
 def memory() -> str:
     code = (
         "import mien, resource\n"
-        "from mien.evaluation.run_info import memory_mb\n"
+        "from mien.evaluation import memory_mb\n"
         "read = mien.load()\n"
         f"names = ({str(PHOTO)!r} for _ in range(1000))\n"
         "for i, _ in enumerate(read.many(names)):\n"

@@ -30,7 +30,6 @@ import numpy as np
 import mien
 from mien.inference import following, smoothing, tracking
 from mien.inference.results import JsonLines
-from mien.io.video import frames
 from mien.visualization.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +37,7 @@ SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT / "tests"))
 
 import scripted  # noqa: E402
-from clips import write_clip  # noqa: E402
+from clips import frames, write_clip  # noqa: E402
 
 ROUNDS = 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,15 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+
+from mien.io.video import Sampling, Video, VideoFrame
+
+
+def frames(source: Any, *, threads: int = 1, **sampling: Any) -> Iterator[VideoFrame]:
+    """Yield the frames of a video that a sampling selects."""
+    selected = Sampling(**sampling)
+    with Video(source, threads=threads, stream=selected.stream) as video:
+        yield from video.frames(selected)
 
 
 def moving(sample: Path, count: int, size: tuple[int, int] = (192, 160), *, empty: Sequence[int] = ()) -> list[np.ndarray]:

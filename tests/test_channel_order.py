@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.io.channel_order import face_looks_bgr, looks_bgr
+from mien.io.images import face_looks_bgr, looks_bgr
 
 
 def load(path: Path) -> np.ndarray:

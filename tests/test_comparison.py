@@ -22,10 +22,8 @@ from mien.data.datasets import Dataset, Draw, open_dataset
 from mien.data.labeled_faces import Face
 from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.evaluation import FunctionPredictor, evaluate
-from mien.evaluation.compare import Difference, compare
-from mien.evaluation.compare.pages import tables
-from mien.evaluation.compare.rows import COLUMNS, KEY, read_rows, write_row
-from mien.evaluation.compare.statistics import difference
+from mien.evaluation.compare import Difference, compare, difference
+from mien.evaluation.compare.tables import COLUMNS, KEY, read_rows, tables, write_row
 from mien.evaluation.predictors import Outputs
 from mien.evaluation.report.metrics import Metric
 from mien.evaluation.report.predictions import Predictions

@@ -145,8 +145,8 @@ def test_whatever_opens_networks_takes_the_device(tmp_path: Path) -> None:
 @no_cuda
 def test_a_server_opens_networks_on_its_device_in_whichever_thread() -> None:
     pytest.importorskip("fastapi", reason="serving needs mien[serve]")
-    from mien.serving.options import Options
     from mien.serving.readers import Readers
+    from mien.serving.schemas import Options
     from mien.serving.settings import Settings
 
     with pytest.raises(ConfigError, match="'cuda'"):

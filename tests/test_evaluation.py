@@ -21,11 +21,10 @@ from mien.cli import main
 from mien.data.datasets import Draw, open_dataset
 from mien.data.labeled_faces import Face, FaceFinder, mode_for
 from mien.errors import ConfigError
-from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor
-from mien.evaluation.label_mapping import mapping
+from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, memory_mb, open_predictor
+from mien.evaluation.predict import mapping
 from mien.evaluation.report import Report
 from mien.evaluation.report.predictions import read_predictions
-from mien.evaluation.run_info import memory_mb
 from mien.evaluation.tta import View, views
 from mien.inference.recognizer import load
 from mien.io import provenance
@@ -337,7 +336,7 @@ def test_valence_arousal_and_action_units(tmp_path: Path) -> None:
 def test_memory_is_that_of_this_program_alone() -> None:
     """A small program that a large one starts is not said to be large."""
     ballast = np.ones(40_000_000)
-    code = "from mien.evaluation.run_info import memory_mb; print(memory_mb())"
+    code = "from mien.evaluation import memory_mb; print(memory_mb())"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 10 < float(output) < 300 < ballast.nbytes / 2**20
     assert (memory_mb() or 0) > 300

@@ -21,9 +21,8 @@ from mien.cards import Input, sha256
 from mien.errors import ConfigError, SourceError, UnknownName
 from mien.explaining import METHODS, NOTHING, Explanation, explain
 from mien.explaining.explanation import RAMP, colors, lay, positive
-from mien.explaining.faces import Probe, SeenFace, enlarged, log_odds, see, smoothed
+from mien.explaining.faces import Probe, SeenFace, enlarged, log_odds, patches, see, smoothed
 from mien.explaining.gradients import attributions, plus_plus
-from mien.explaining.occlusion import patches
 from mien.explaining.strips import strip, strips_per_class
 from mien.inference.recognizer import Recognizer
 from mien.io.images import read_image

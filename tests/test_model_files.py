@@ -16,7 +16,7 @@ import pytest
 import mien
 from mien.cards import load, sha256
 from mien.errors import WeightsError
-from mien.io.model_files import model_file
+from mien.io.urls import model_file
 
 NETWORK = load("mien-nano").weights
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -18,8 +18,7 @@ from mien.errors import SourceError, UnknownName, WeightsError
 from mien.faces.detection import Detections
 from mien.faces.finder import FaceFinder
 from mien.inference.recognizer import Recognizer
-from mien.io.channel_order import LIKELY_BGR
-from mien.io.images import ColorOrderWarning
+from mien.io.images import LIKELY_BGR, ColorOrderWarning
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "sample_scores.json").read_text())
 

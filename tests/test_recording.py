@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from clips import moving, packets, write_clip
+from clips import frames, moving, packets, write_clip
 from mien.errors import ConfigError, SourceError
-from mien.io.video import Video, frames
+from mien.io.video import Video
 from mien.io.video_writer import Recorder, suffix
 from mien.visualization.annotated import MARK, AnnotatedCopies
 from readings import face, reading

@@ -18,8 +18,7 @@ from evaluations import eye_reader
 from mien.data.datasets import Dataset, Sample, open_dataset
 from mien.data.labeled_faces import Face, FaceFinder
 from mien.errors import ConfigError
-from mien.evaluation.corruptions import DEGRADATIONS, Degradation
-from mien.evaluation.robustness import robustness
+from mien.evaluation.robustness import DEGRADATIONS, Degradation, robustness
 from mien.labels import FER2013
 
 BY_NAME = {each.name: each for each in DEGRADATIONS}

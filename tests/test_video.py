@@ -14,10 +14,10 @@ import av
 import numpy as np
 import pytest
 
-from clips import cut_short, moving, turn, write_clip
+from clips import cut_short, frames, moving, turn, write_clip
 from mien.errors import ConfigError, MissingExtra, SourceError
 from mien.io.sources import iter_images
-from mien.io.video import Sampling, Video, frames, is_video
+from mien.io.video import Sampling, Video, is_video
 
 REAL = ("london_crossfade_neutral_happy.mp4", "pyfeat_single_face.mp4")
 VARIABLE = [0.0, 0.04, 0.05, 0.2, 0.233, 0.5, 0.51, 0.52, 0.9, 1.4]

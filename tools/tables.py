@@ -30,7 +30,7 @@ from pathlib import Path
 
 from docs import cell, join, table
 from mien import cards, models
-from mien.evaluation.compare.rows import read_rows
+from mien.evaluation.compare.tables import read_rows
 from mien.models import Figure
 from mien.training.config import TrainConfig
 

@@ -404,7 +404,7 @@ def to_frame(results: Result | Iterable[Result], groups: Sequence[Group] = GROUP
 
 def _notebook() -> Any:
     """Return the module that draws for notebooks. Drawing builds on the types, so they find it by name when it is needed."""
-    return importlib.import_module(f"{__package__}.visualization.notebook")
+    return importlib.import_module(f"{__package__}.visualization.faces")
 
 
 def json_schema() -> dict[str, Any]:

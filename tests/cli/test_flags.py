@@ -10,8 +10,8 @@ import pytest
 
 import mien
 from mien.cli import main
+from mien.cli.evaluate import _share
 from mien.cli.flags import NO_FLAGS
-from mien.cli.verify import _share
 from mien.cli.watch import watch
 from mien.errors import ConfigError
 from mien.inference.options import DEFAULTS

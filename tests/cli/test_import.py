@@ -11,7 +11,7 @@ import torch
 
 from mien import cards, models
 from mien.cli import main
-from mien.cli.import_ import _value
+from mien.cli.export import _value
 from mien.cli.options import pairs
 from mien.errors import ConfigError
 from mien.labels import RAFDB

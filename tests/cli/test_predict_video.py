@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from command import environment, line, mien, on_terminal
 
-from clips import cut_short, moving, packets, write_clip
+from clips import cut_short, frames, moving, packets, write_clip
 from mien.cli import main
-from mien.io.video import frames
 from mien.types import Result
 
 SMALL = 4096

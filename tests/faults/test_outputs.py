@@ -111,7 +111,7 @@ def test_what_a_killed_process_leaves_locks_nothing(tmp_path: Path) -> None:
 
 ADD = """
 import sys
-from mien.evaluation.compare.rows import KEY, write_rows
+from mien.evaluation.compare.tables import KEY, write_rows
 for number in range(20):
     write_rows(sys.argv[1], [{name: f"{sys.argv[2]}-{number}" for name in KEY}])
 """

@@ -20,7 +20,7 @@ import mien as package
 from mien.data.datasets import cache as caches
 from mien.data.datasets import open_dataset
 from mien.errors import WeightsError
-from mien.io import model_files
+from mien.io import urls
 
 pwd = pytest.importorskip("pwd", reason="users are those of POSIX here")
 
@@ -127,7 +127,7 @@ def test_a_user_whom_the_system_does_not_know(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert caches.folder() is None
     with pytest.raises(WeightsError, match=r"no home folder.*MIEN_CACHE"):
-        model_files.folder()
+        urls.model_folder()
     fer2013_csv(tmp_path)
     assert len(open_dataset("fer2013", tmp_path, "all")) == 31
 

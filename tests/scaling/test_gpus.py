@@ -13,10 +13,10 @@ import onnxruntime
 import pytest
 from command import environment
 
-from mien.batch import Options, batch, driver
+from mien.batch import Options, batch, describe
 from mien.batch.cluster import actors_for
+from mien.batch.items import list_items
 from mien.batch.job import Listing
-from mien.batch.listing import items
 from mien.errors import ConfigError
 
 
@@ -50,11 +50,11 @@ def test_without_gpus() -> None:
 
 def test_the_job_says_the_device(album: Path) -> None:
     """On a cluster the driver needs no GPU; there `auto` is the CPU, since Ray keeps GPUs for those who ask for them."""
-    listing = Listing(items([str(album / "face 0.jpg")], None))
+    listing = Listing(list_items([str(album / "face 0.jpg")], None))
     for word, here, found, gpu in (("cuda", False, "cuda:0", True), ("auto", False, "cpu", False), ("cpu", True, "cpu", False)):
-        job = driver.describe(listing, Options(device=word, points="none", blendshapes=False), None, here=here)
+        job = describe(listing, Options(device=word, points="none", blendshapes=False), None, here=here)
         assert job.options["device"] == found and job.on_gpu is gpu and job.reading.device == found
-    changed = driver.describe(listing, Options(device="cuda", points="none", blendshapes=False), None, here=False)
+    changed = describe(listing, Options(device="cuda", points="none", blendshapes=False), None, here=False)
     (difference,) = changed.differences(job)
     assert "'cpu'" in difference and "'cuda:0'" in difference
     listing.close()

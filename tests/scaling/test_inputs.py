@@ -18,11 +18,10 @@ from batch_runs import failures, rows
 
 from clips import moving, write_clip
 from mien.batch import batch
-from mien.batch.items import Item, ItemReader, _member
+from mien.batch.items import Item, ItemReader, Table, _member
+from mien.batch.items import list_items as items
 from mien.batch.job import TALLY, Listing, Shards, tally, write_part
-from mien.batch.listing import items
 from mien.batch.storage import Folder
-from mien.batch.tables import Table
 from mien.errors import ConfigError, SourceError
 from mien.inference.options import Options
 from mien.io import sources
@@ -106,7 +105,9 @@ def test_a_run_can_be_written_to_object_storage(memory: str) -> None:
     assert folder.names() == [] and folder.names("rows") == []
     folder.write("rows/a.parquet", b"first")
     folder.write("rows/b.parquet", io.BytesIO(b"second"))
-    assert folder.names("rows") == ["a.parquet", "b.parquet"] and folder.read("rows/b.parquet") == b"second"
+    assert folder.names("rows") == ["a.parquet", "b.parquet"]
+    with folder.open("rows/b.parquet") as file:
+        assert file.read() == b"second"
     with pytest.raises(SourceError) as caught:
         Folder("nowhere://bucket")
     assert caught.value.path == "nowhere://bucket"

@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 from fastapi.testclient import TestClient
 from starlette.responses import Response
 
-from mien.serving import explanations
+from mien.serving import app
 from mien.serving.app import create
 from mien.serving.settings import Limits, Settings
 
@@ -81,7 +81,7 @@ def test_an_abandoned_explanation_keeps_its_turn(sample: Path, monkeypatch: pyte
         go_on.wait(60)
         return Response("done")
 
-    monkeypatch.setattr(explanations, "_answer", slow)
+    monkeypatch.setattr(app, "_explained", slow)
     photo = {"images": sample.read_bytes()}
     with TestClient(create(Settings(limits=Limits(seconds=2)))) as client:
         assert [client.post("/v1/explain", files=photo).status_code for _ in range(2)] == [503, 503]
@@ -94,6 +94,6 @@ def test_no_torch_is_needed() -> None:
     import subprocess
     import sys
 
-    code = "import sys, mien.serving.app, mien.serving.explanations; sys.exit('torch' in sys.modules)"
+    code = "import sys, mien.serving.app, mien.serving.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
     assert mien.__version__

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from mien.serving.batcher import Batcher, _Waiting
-from mien.serving.bodies import Budget, File
-from mien.serving.metrics import Metrics
-from mien.serving.options import Options
+from mien.serving.metrics import Metrics, process_exists
 from mien.serving.problems import Problem
-from mien.serving.processes import process_exists
 from mien.serving.readers import Key
+from mien.serving.requests import Budget, File
+from mien.serving.schemas import Options
 from mien.serving.settings import Limits, Settings
 
 SEVERAL = """
@@ -41,9 +40,9 @@ def test_counters_of_ended_processes_stay_and_gauges_go(tmp_path: Path) -> None:
 
 def test_os_kill_is_not_used_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """There it ends the process, whatever the signal."""
-    monkeypatch.setattr("mien.serving.processes.sys.platform", "win32")
-    monkeypatch.setattr("mien.serving.processes.os.kill", lambda *_: pytest.fail("killed"))
-    monkeypatch.setattr("mien.serving.processes._exists_on_windows", lambda process: process == 7)
+    monkeypatch.setattr("mien.serving.metrics.sys.platform", "win32")
+    monkeypatch.setattr("mien.serving.metrics.os.kill", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr("mien.serving.metrics._exists_on_windows", lambda process: process == 7)
     assert process_exists(7) and not process_exists(8)
 
 

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from mien.errors import ConfigError
 from mien.serving.admission import POLICY
 from mien.serving.app import DOCS_POLICY, create
-from mien.serving.options import Options, VideoOptions
+from mien.serving.schemas import Options, VideoOptions
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema
 

@@ -81,7 +81,8 @@ def load(folder: Folder) -> Job | None:
     if JOB not in folder.names():
         return None
     try:
-        values = json.loads(folder.read(JOB))
+        with folder.open(JOB) as file:
+            values = json.load(file)
         return Job(**{field.name: values[field.name] for field in fields(Job)})
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder}/{JOB} is invalid ({error}); choose a new folder", path=f"{folder}/{JOB}") from error

@@ -135,11 +135,6 @@ class Folder:
         """Open a file for reading."""
         return Path(self.where, name).open("rb") if self._system is None else self._system.open(self._at(name), "rb")
 
-    def read(self, name: str) -> bytes:
-        """Return the content of a file."""
-        with self.open(name) as file:
-            return file.read()
-
     def write(self, name: str, data: bytes | memoryview | IO[bytes]) -> None:
         """Write a file atomically; an open file may be larger than the memory. ConfigError if it cannot be written."""
         with contextlib.ExitStack() as stack:

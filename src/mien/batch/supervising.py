@@ -91,13 +91,10 @@ class Process:
     def __init__(self, threads: int, cwd: str | None, errors: IO[bytes]) -> None:
         path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is this folder
         numeric = {name: str(threads or os.cpu_count()) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        command = [sys.executable, "-c", "from mien.batch.worker import main; main()"]
+        env = {**os.environ, **numeric, "PYTHONPATH": path}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from mien.batch.worker import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=cwd,
-            env={**os.environ, **numeric, "PYTHONPATH": path},
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=cwd, env=env
         )
         self._lines = queue.SimpleQueue[bytes]()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -205,11 +202,8 @@ class Supervisor:
             found = self._find(shard, items, skip, *places)
             idle = 0 if found else idle + 1
             skip |= found
-        raise MienError(
-            f"shard {shard} crashed {2 * ROUNDS} workers, but none of its items alone does. "
-            "Use fewer --workers or a smaller --shard-size, then --resume",
-            value=shard,
-        )
+        message = f"shard {shard} crashed {2 * ROUNDS} workers, but none of its items alone does"
+        raise MienError(f"{message}. Use fewer --workers or a smaller --shard-size, then --resume", value=shard)
 
     def kill(self) -> None:
         """Kill the worker and start no other."""
@@ -270,12 +264,9 @@ class Supervisor:
         except TimeoutError:
             self._end(process)
             if not began:
-                raise MienError(
-                    f"no response for {limit:g} seconds while {stage} (shard {task['shard']} of {self.folder}); "
-                    "check that the storage responds, then --resume",
-                    path=self.folder,
-                    value=task["shard"],
-                ) from None
+                message = f"no response for {limit:g} seconds while {stage} (shard {task['shard']} of {self.folder})"
+                advice = "check that the storage responds, then --resume"
+                raise MienError(f"{message}; {advice}", path=self.folder, value=task["shard"]) from None
             return Death(at, f"timed out after {limit:g} seconds (--timeout)")
         return Death(at, self._end(process))
 

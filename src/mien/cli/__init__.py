@@ -1,6 +1,6 @@
 """The command `mien`: its subcommands, error reporting and exit status.
 
-A subcommand is an entry of `COMMANDS` and a function in its own file, which is imported on use. The docstring is the help,
+A subcommand is an entry of `COMMANDS` and a function in a file that is imported on use. The docstring is the help,
 including the section "Examples:". The function returns its exit status, or None for 0. Results go to stdout, everything else
 to stderr.
 
@@ -32,20 +32,20 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Training and evaluation": {
         "prepare": ("mien.cli.prepare:app", "Align faces, crop facial regions, filter annotations."),
-        "audit": ("mien.cli.audit:audit", "Find duplicates across splits, conflicting labels and preprocessed images."),
+        "audit": ("mien.cli.prepare:audit", "Find duplicates across splits, conflicting labels and preprocessed images."),
         "train": ("mien.cli.train:train", "Train a network from a recipe."),
-        "sweep": ("mien.cli.sweep:sweep", "Train a recipe with several values of its fields."),
-        "recipes": ("mien.cli.recipes:recipes", "List the recipes of the package, or show one."),
+        "sweep": ("mien.cli.train:sweep", "Train a recipe with several values of its fields."),
+        "recipes": ("mien.cli.train:recipes", "List the recipes of the package, or show one."),
         "evaluate": ("mien.cli.evaluate:evaluate", "Evaluate a model on a dataset, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Evaluate several models on several datasets, with paired tests."),
-        "verify": ("mien.cli.verify:verify", "Compare the metrics that a card claims with measured ones."),
-        "fuse": ("mien.cli.fuse:fuse", "Fuse models into an ensemble with its own card."),
-        "curves": ("mien.cli.curves:curves", "Plot the learning curves of training runs."),
-        "robustness": ("mien.cli.robustness:robustness", "Measure the cost of blur, poor light, occlusion and other crops."),
+        "verify": ("mien.cli.evaluate:verify", "Compare the metrics that a card claims with measured ones."),
+        "fuse": ("mien.cli.compare:fuse", "Fuse models into an ensemble with its own card."),
+        "curves": ("mien.cli.train:curves", "Plot the learning curves of training runs."),
+        "robustness": ("mien.cli.evaluate:robustness", "Measure the cost of blur, poor light, occlusion and other crops."),
         "explain": ("mien.cli.explain:explain", "Explain predictions: heat maps and region importance."),
         "export": ("mien.cli.export:export", "Export a network as one file that runs without torch."),
-        "embed": ("mien.cli.embed:embed", "Write the features of a dataset, and plot them by class."),
-        "import": ("mien.cli.import_:import_", "Convert an authors' checkpoint into weights with a card."),
+        "embed": ("mien.cli.explain:embed", "Write the features of a dataset, and plot them by class."),
+        "import": ("mien.cli.export:import_", "Convert an authors' checkpoint into weights with a card."),
     },
     "Information": {
         "models": ("mien.cli.models:models", "List the bundled models and the architectures."),

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from ..errors import needs
 from .flags import NO_FLAGS, Flags
 from .progress import Left, LongProgress, Speed
-from .terminal import File, Json, counted, for_programs, side_console, write_json
+from .terminal import File, Json, counted, for_programs, note, side_console, write_json
 
 
 def batch(
@@ -52,10 +52,10 @@ def batch(
     with needs("scale"):
         from .. import batch as scaling
     options = flags.options()
-    side, began = side_console(), time.perf_counter()
+    began = time.perf_counter()
     bar = LongProgress(
         TextColumn("inference"), BarColumn(), MofNCompleteColumn(), Speed(), Left(), TextColumn("{task.fields[failed]}"),
-        console=side,
+        console=side_console(),
     )  # fmt: skip
     task = bar.add_task("", total=None, failed="")
 
@@ -74,8 +74,8 @@ def batch(
     counts = {"image": summary.images, "frame": summary.frames}
     parts = [counted(number, name) for name, number in counts.items() if number] + [counted(summary.faces, "face")]
     parts += [f"{summary.failures:,} failed (failures.csv)"] if summary.failures else []
-    side.print(f"{', '.join(parts)} in {took:.1f} s; {summary.new} of {summary.parts} parts are new: {out}", style="dim")
+    note(f"{', '.join(parts)} in {took:.1f} s; {summary.new} of {summary.parts} parts are new: {out}", "dim")
     if summary.readable:
         return 0
-    side.print(f"mien: no input could be read; first failure: {summary.reason}")
+    note(f"mien: no input could be read; first failure: {summary.reason}")
     return 1

@@ -1,9 +1,9 @@
-"""`mien compare`: several models on several datasets, with paired tests."""
+"""`mien compare` and `fuse`: several models on several datasets, with paired tests, or as an ensemble."""
 
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,11 +11,12 @@ from .. import cards
 from ..data.datasets import Dataset
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.compare import METRICS
-from ..evaluation.compare import compare as run
-from ..evaluation.compare.pages import NOTES, tables
+from ..evaluation.compare import compare as run_comparison
+from ..evaluation.compare.tables import NOTES, tables
+from ..evaluation.fusion import fuse as run_fusion
 from ..evaluation.tta import Views
 from .options import Batch, Folds, Head, Inference, Limit, Replace, total
-from .terminal import File, Json, counting, for_programs, print_rows, side_console, table_console, write_json
+from .terminal import File, Json, counting, for_programs, note, print_rows, table_console, write_json
 
 
 def compare(
@@ -76,11 +77,10 @@ def compare(
 
     opened = {column: open_column(column, models[0]) for column in dataset}
     columns: Any = {column: partial(open_column, column) if data.fold else data for column, data in opened.items()}
-    side = side_console()
     options = {"output": output, "tta": tta, "limit": limit, "batch": batch, "overwrite": overwrite, **inference.settings}
     with counting("comparing", len(models) * sum(total(len(data), limit) for data in opened.values())) as advance:
         progress = lambda what, rows: advance(rows, what)  # noqa: E731
-        table = run(models, columns, out=out, metrics=metric, results=results, progress=progress, **options)
+        table = run_comparison(models, columns, out=out, metrics=metric, results=results, progress=progress, **options)
     if for_programs(json):
         for kind, cells in (("model", table.cells), ("recipe", table.recipes)):
             for (name, column), cell in cells.items():
@@ -95,9 +95,9 @@ def compare(
             table_console().print(f"\n{title}", style="bold")
             print_rows(header, rows, text=header)
     for text in table.warnings:
-        side.print(f"! {text}", style="yellow")
-    side.print(NOTES, style="dim")
-    side.print(f"wrote {out / 'comparison.html'}, .md, .tex and .csv" + (f"; {results}" if results else ""))
+        note(f"! {text}", "yellow")
+    note(NOTES, "dim")
+    note(f"wrote {out / 'comparison.html'}, .md, .tex and .csv" + (f"; {results}" if results else ""))
 
 
 DIFFERENCE = {"difference": "value", "low": "low", "high": "high", "p": "p"}
@@ -130,3 +130,50 @@ def _places(
         own = tuple(option.removeprefix(f"{name}:") for option in options if option.startswith(f"{name}:"))
         found[column] = Folds(root=Path(root), protocol=column.partition("@")[2], option=own, fold=fold, folds=folds)
     return found
+
+
+def fuse(
+    *models: Annotated[File, Parameter(required=True)],
+    out: Annotated[Path, Parameter(alias="-o", required=True)],
+    weights: str = "equal",
+    rule: Literal["logits", "probabilities"] = "logits",
+    dataset: str | None = None,
+    split: str = "validation",
+    place: Folds = Folds(),  # noqa: B008 - frozen
+    inference: Inference = Inference(),  # noqa: B008 - frozen
+    json: Json = False,
+) -> None:
+    """Fuse models into an ensemble: a card that predict, evaluate, compare and export take like any other.
+
+    Members may have any inputs and classes. For faces whose landmarks are not found, members that read regions of the face
+    (Global-ROI) have no vote, and the others share the whole weight.
+
+    Examples:
+        mien fuse runs/rafdb-global-roi/1 runs/rafdb-global/1 --weights .55,.45 -o fused.toml
+        mien fuse runs/dan/1 runs/dan/2 --weights fit --dataset rafdb --root data/rafdb --protocol held-out -o dan-2.toml
+
+    Args:
+        models: Cards, weight files or folders of runs; MODEL@OUTPUT pools another output than the scores.
+        out: Output file, the card (.toml).
+        weights: One number for each member, separated by commas; equal; or fit: on the validation split of --dataset.
+        rule: Weighted sum of logits, or weighted mean of probabilities.
+        dataset: Dataset for fit (see: mien datasets).
+        split: Split for fit.
+    """
+    try:
+        chosen = weights if weights in ("equal", "fit") else tuple(float(each) for each in weights.split(","))
+    except ValueError as error:
+        message = f"--weights: expected numbers separated by commas, equal or fit, got {weights!r}"
+        raise ConfigError(message, value=weights) from error
+    data = place.open_split(dataset, split, models[0]) if dataset else None
+    tell = lambda step: note(f"{step} …", "dim")  # noqa: E731
+    card = run_fusion(models, out, weights=chosen, rule=rule, data=data, progress=tell, **inference.settings)
+    if for_programs(json):
+        for each in card.members:
+            write_json({"card": each.card, "weight": each.weight, "output": each.output, "sha256": each.sha256})
+    else:
+        rows = [(each.card, each.output, f"{each.weight:.4f}") for each in card.members]
+        print_rows(("member", "output", "weight"), rows, text=("member", "output"))
+    for one in card.measured:
+        note(f"{one.metric} {one.value:.4f} on the {one.n:,} images of the fit", "dim")
+    note(f"wrote {out}", "dim")

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ..data.datasets import DATASETS, Dataset, Reader, reader
 from .options import Place
-from .terminal import Json, for_programs, print_grid, print_rows, side_console, split_table, table_console, write_json
+from .terminal import Json, for_programs, note, print_grid, print_rows, split_table, table_console, write_json
 
 
 @Parameter(name="*")
@@ -84,8 +84,7 @@ def _print_contents(known: Reader, whole: Dataset, *, json: bool) -> None:
             about = {"dataset": data.name, "layout": data.layout, "protocol": data.protocol}
             write_json({**about, **facts, "flaws": data.flaws, "notes": data.notes})
         return
-    console, side = table_console(), side_console()
-    console.print(split_table({name: (data.counts, len(data), data.digest) for name, data in splits.items()}))
-    side.print(f"{known.title}: {whole.layout}, protocol {whole.protocol}", style="dim")
+    table_console().print(split_table({name: (data.counts, len(data), data.digest) for name, data in splits.items()}))
+    note(f"{known.title}: {whole.layout}, protocol {whole.protocol}", "dim")
     for text in (*whole.flaws, *whole.notes):
-        side.print(f"! {text}", style="yellow")
+        note(f"! {text}", "yellow")

@@ -19,7 +19,7 @@ from rich.text import Text
 from ..errors import MienError
 from ..io.provenance import VERSION, package_version
 from ..runtime.devices import cores
-from .terminal import Json, for_programs, side_console, table_console, write_json
+from .terminal import Json, for_programs, note, table_console, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def doctor(*, json: Json = False) -> int:
             write_json(dataclasses.asdict(check))
     if not for_programs(json):
         table_console().print(table)
-    side_console().print(f"{broken} broken" if broken else "everything works", style="red" if broken else "green")
+    note(f"{broken} broken" if broken else "everything works", style="red" if broken else "green")
     return int(broken > 0)
 
 

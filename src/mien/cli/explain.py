@@ -1,15 +1,18 @@
-"""`mien explain`: heat maps and region importance for predictions."""
+"""`mien explain` and `embed`: heat maps and region importance for predictions, features of faces."""
 
 import io
 import itertools
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from cyclopts import Parameter
 from rich.text import Text
 
 from ..errors import ConfigError
+from ..evaluation.embeddings import WRITERS, plot, require_scikit_learn, save, silhouette
+from ..evaluation.embeddings import embed as compute_features
 from ..evaluation.report import Report
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
 from ..explaining.explanation import write_image
@@ -17,11 +20,11 @@ from ..explaining.strips import strip, strips_per_class
 from ..inference.recognizer import Recognizer, load
 from ..io.sources import iter_images
 from ..runtime.devices import use
-from .options import Folds, Inference, add_image
-from .terminal import File, Json, counted, for_programs, plain_table, side_console, table_console, write_json
+from ..visualization.plotting import figure_bytes, figure_kind, write_figure
+from .options import Batch, Folds, Inference, Split, add_image, check_suffix, total
+from .terminal import File, Json, counted, counting, for_programs, note, plain_table, print_rows, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
-SECTION = "Heat map of the model"  # heading in a report
 
 
 def explain(
@@ -95,7 +98,10 @@ def explain(
                 write_json(row)
         if not for_programs(json):
             _show(rows)
-        _images(kept, recognizer, methods, out, evaluated)
+        if kept and (out or evaluated):
+            title = f"{', '.join(methods)} of {len({each.source for each in kept})} images"
+            caption = f"{recognizer.name}. Maps of the class named beside each face."
+            _publish(strip(kept), out and out / "strip.png", evaluated, title, caption, len(kept))
     if dataset is not None:
         if out is None and report is None:
             raise ConfigError("a strip of each class needs an output: name it with --out or --report")
@@ -104,30 +110,24 @@ def explain(
             for name in methods:
                 options = {"faces": inference.faces, "detector": inference.detector, "seed": seed}
                 image = strips_per_class(recognizer, data, per_class, method=name, layers=layer, **options)  # pyrefly: ignore
-                if out is not None:
-                    path = out / f"{data.name}-{data.split}-{name}.png"
-                    write_image(image, path)
-                    side_console().print(f"wrote {path}", style="dim")
-                if evaluated is not None:
-                    _add(evaluated, f"{name}, {per_class} faces of each class", image, recognizer, seed=seed)
+                said = f"Maps of the true class; random faces (seed {seed}); wrong predictions are named below the face."
+                path, title = out and out / f"{data.name}-{data.split}-{name}.png", f"{name}, {per_class} faces of each class"
+                _publish(image, path, evaluated, title, f"{recognizer.name}. {said}")
     failed = [row for row in rows if row["status"] == "unreadable"]
     for row in failed:
-        side_console().print(f"unreadable: {row['message']}", style="red")
+        note(f"unreadable: {row['message']}", "red")
     return int(bool(failed))
 
 
-def _images(
-    kept: Sequence[Explanation], recognizer: Recognizer, methods: list[str], out: Path | None, report: Report | None
-) -> None:
-    """Write the strip of all explanations."""
-    if not kept or not (out or report):
-        return
-    image = strip(kept)
-    if out is not None:
-        write_image(image, out / "strip.png")
-        side_console().print(f"wrote {counted(len(kept), 'map')} and strip.png to {out}", style="dim")
+def _publish(image: Any, path: Path | None, report: Report | None, title: str, caption: str, maps: int = 0) -> None:
+    """Write a strip beside its maps to a file, and add it to a report."""
+    if path is not None:
+        write_image(image, path)
+        note(f"wrote {counted(maps, 'map')} and {path.name} to {path.parent}" if maps else f"wrote {path}", "dim")
     if report is not None:
-        _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, recognizer, seed=None)
+        drawn = io.BytesIO()
+        image.save(drawn, "PNG", optimize=True)
+        add_image(report, "Heat map of the model", title, drawn.getvalue(), caption)
 
 
 def _explained(
@@ -161,15 +161,6 @@ def _free(out: Path, found: Explanation, taken: Container[str]) -> Path:
     return next(out / name for name in numbered if str(out / name) not in taken)
 
 
-def _add(report: Report, title: str, image: Any, recognizer: Recognizer, *, seed: int | None) -> None:
-    drawn = io.BytesIO()
-    image.save(drawn, "PNG", optimize=True)
-    note = "Maps of the class named beside each face."
-    if seed is not None:
-        note = f"Maps of the true class; random faces (seed {seed}); wrong predictions are named below the face."
-    add_image(report, SECTION, title, drawn.getvalue(), f"{recognizer.name}. {note}")
-
-
 def _show(rows: list[dict[str, Any]]) -> None:
     text = ("image", "method", "expression")
     table = plain_table(*text, "probability", *REGIONS, text=text)
@@ -185,9 +176,85 @@ def _show(rows: list[dict[str, Any]]) -> None:
         table.add_row(Text(row["source"]), row["method"], label, f"{row['probability']:.1%}", *drops)
     table_console().print(table)
     for row in rows:
-        for note in row.get("notes", ()):
-            table_console().print(Text(f"{row['source']}, {row['method']}: {note}", "dim"))
+        for remark in row.get("notes", ()):
+            table_console().print(Text(f"{row['source']}, {row['method']}: {remark}", "dim"))
     if any(row["status"] == "ok" for row in rows):
-        side_console().print(
-            "eyes … elsewhere: change of the log-odds of the expression when the region is blurred", style="dim"
-        )
+        note("eyes … elsewhere: change of the log-odds of the expression when the region is blurred", "dim")
+
+
+def embed(
+    *models: Annotated[File, Parameter(required=True)],
+    data: Split,
+    limit: int = 0,
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    plot_to: Annotated[Path | None, Parameter(name="--plot")] = None,
+    method: Literal["t-sne", "pca"] = "t-sne",
+    title: tuple[str, ...] = (),
+    seed: int = 0,
+    report: Path | None = None,
+    batch: Batch = 64,
+    inference: Inference = Inference(),  # noqa: B008 - frozen
+    json: Json = False,
+) -> None:
+    """Write the features of a dataset: the input of a network's last layer, for each face.
+
+    Images without a face have no row; their number is reported. With several models the plot has one panel each, to compare
+    how losses separate the classes; the silhouette of the features is 1 for separated classes and 0 for touching ones.
+
+    Examples:
+        mien embed runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
+        mien embed runs/plain/1 runs/center/1 --dataset fer2013 --root data/fer2013 --limit 2000 --plot both.svg
+        mien embed mien-base --dataset fer2013 --root data/fer2013 --method pca --report out/fer2013
+
+    Args:
+        models: Names of bundled models, cards, weight files, or folders of runs.
+        limit: Use only about this many images, the same share of each class; 0 for all.
+        out: Output file of the features: .npz, .csv, or .parquet (needs pyarrow); with several models their names are added.
+        plot_to: Output file of the plot: .png, .svg or .pdf.
+        method: Projection onto the plane.
+        title: Title of a panel instead of the model's name; once for each model.
+        seed: Seed of the t-SNE.
+        report: Folder of an evaluation; the plot is added to its report.
+    """
+    if out is None and plot_to is None and report is None:
+        raise ConfigError("no output: name a file for the features with --out, for a plot with --plot, or both")
+    check_suffix(out, "--out", tuple(WRITERS))
+    if title and len(title) != len(models):
+        message = f"--title is given {len(title)} times for {len(models)} models"
+        raise ConfigError(message, value=len(title), expected=len(models))
+    if plot_to is not None:
+        figure_kind(plot_to)
+    require_scikit_learn()
+    evaluated = Report.read(report) if report else None
+    split, found = data.open(models[0]), []
+    for model in models:
+        with counting(model, total(len(split), limit)) as progress:
+            found.append(compute_features(model, split, limit=limit, batch=batch, **inference.settings, progress=progress))
+    paths: list[Path | None] = [None] * len(found)
+    if out:
+        names = [each.model.rpartition(" ")[0] for each in found]
+        stems = [f"{out.stem}-{name}{f'-{k}' * (names.count(name) > 1)}" for k, name in enumerate(names, 1)]
+        files = [out.with_stem(stem) for stem in stems] if len(found) > 1 else [out]
+        paths = [save(each, file) for each, file in zip(found, files, strict=True)]
+    if plot_to or evaluated:
+        figure = plot(found, method, seed, title)
+        if plot_to:
+            note(f"wrote {write_figure(figure, plot_to)}", "dim")
+        if evaluated:
+            name = f"{'t-SNE' if method == 't-sne' else 'PCA'} of {', '.join(title or [each.model for each in found])}"
+            caption = f"{found[0].dataset}, colored by true class; seed {seed}. The silhouette is that of the features."
+            add_image(evaluated, "Features", name, figure_bytes(figure, "png"), caption)
+    rows = []
+    for each, path in zip(found, paths, strict=True):
+        apart = silhouette(each, seed)
+        about = {"model": each.model, "dataset": each.dataset, "features": each.output, "faces": len(each)}
+        about |= {"missed": len(each.missed), "dimensions": each.features.shape[1]}
+        about |= {"silhouette": None if np.isnan(apart) else round(apart, 4), "file": path and str(path)}
+        rows.append(about)
+    if for_programs(json):
+        for row in rows:
+            write_json(row)
+        return
+    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    text = ("model", "dataset", "features", "file")
+    print_rows(list(rows[0]), cells, text=text, no_wrap=rows[0].keys() - {*text})

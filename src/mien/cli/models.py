@@ -78,7 +78,9 @@ def _print_weights(known: Mapping[str, Card]) -> None:
     rows, wide = [], table_console().width >= 110
     order = lambda each: (each[0].startswith(cards.ZOO), each[1].kind != "classifier", each[1].kind, each[0])  # noqa: E731
     for name, card in sorted(known.items(), key=order):
-        size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
+        size: Any = Text("missing", "red")
+        if (number := _bytes(card)) is not None:
+            size = f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
         classes = counted(len(card.labels), "expression") if card.labels else ""
         description = "; ".join(filter(None, (classes, _accuracies(card)))) or card.summary
         more = (card.license, _input(card)) if wide else ()
@@ -139,10 +141,6 @@ def _input(card: Card) -> str:
     size, color = (card.input.size, card.input.color) if card.input else (card.reading.get("size"), card.reading.get("color"))
     sides = "×".join(map(str, size)) if isinstance(size, (list, tuple)) else str(size or "any")
     return f"{sides} {color or ''}".strip()
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
 
 
 def _bytes(card: Card) -> int | None:

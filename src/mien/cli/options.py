@@ -15,7 +15,7 @@ from .. import cards
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..data.datasets.layout import Damaged
 from ..errors import ConfigError, MienError
-from .terminal import File, side_console
+from .terminal import File, note
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
@@ -141,11 +141,11 @@ def check_suffix(path: Path | None, flag: str, suffixes: tuple[str, ...]) -> Non
         raise ConfigError(f"{flag} {path}: the suffix must be {' or '.join(suffixes)}", value=str(path), expected=suffixes)
 
 
-def add_image(report: "Report", section: str, title: str, png: bytes, note: str) -> None:
+def add_image(report: "Report", section: str, title: str, png: bytes, caption: str) -> None:
     """Add an image to the report of an evaluation, and print that."""
-    report.add_image(section, title, png, note)
+    report.add_image(section, title, png, caption)
     report.write()
-    side_console().print(f"added {title} to {report.folder}", style="dim")
+    note(f"added {title} to {report.folder}", "dim")
 
 
 def pairs(options: Sequence[str], flag: str) -> dict[str, str]:

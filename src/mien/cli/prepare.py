@@ -1,6 +1,7 @@
-"""`mien prepare`: aligned faces, regions of faces, filtered annotations."""
+"""`mien prepare` and `audit`: aligned faces, regions of faces, filtered annotations; flaws of a dataset."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,17 +9,88 @@ from typing import Annotated, Literal
 import numpy as np
 from cyclopts import App, Parameter
 from PIL import Image
+from rich.text import Text
 
-from ..data.audit import open_splits
+from ..data.audit import audit as run_audit
+from ..data.audit import clean_protocol, open_splits
+from ..data.audit.page import page
+from ..data.datasets import open_dataset
 from ..data.datasets.listing import images_below
 from ..data.preparation import Align, Regions, Work, contact_sheet, curate
 from ..data.preparation import prepare as run
 from ..errors import ConfigError
-from ..io.files import atomic_write, check_output
+from ..io.files import atomic_write, check_output, write_file
 from ..io.images import read_image
 from ..runtime.devices import cores
-from .options import Place
-from .terminal import Json, counting, for_programs, plain_table, print_rows, side_console, table_console, write_json
+from .options import Place, Source, pairs
+from .terminal import Json, counting, for_programs, note, plain_table, print_rows, split_table, table_console, write_json
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def audit(
+    *,
+    dataset: str,
+    place: Source = Source(),  # noqa: B008 - frozen
+    against: tuple[str, ...] = (),
+    near: Annotated[bool, Parameter(negative="--no-near")] = True,
+    faces: int | None = None,
+    json: Json = False,
+    html: Path | None = None,
+    show_images: bool = False,
+    write_clean: Path | None = None,
+    overwrite: bool = False,
+    workers: int = 0,
+) -> int:
+    """Find duplicates across splits, conflicting labels, subject overlap, preprocessed and corrupt images.
+
+    The exit status is 1 if a finding invalidates a reported metric.
+
+    Examples:
+        mien audit --dataset fer2013 --root data/fer2013
+        mien audit --dataset rafdb --root data/rafdb --against affectnet7=data/affectnet --html report.html
+        mien audit --dataset fer2013 --root data/fer2013 --write-clean fer2013.clean.json
+
+    Args:
+        dataset: Name of the dataset (see: mien datasets).
+        place: The dataset; by default the parts named by its files are audited.
+        against: NAME=DIR, another dataset to compare with.
+        near: Find near duplicates too; the time grows with the square of the number of images.
+        faces: Run face detection on this many images, evenly spread; 0 for all.
+        html: Also write a page to this file.
+        show_images: Show some of the duplicates on that page, which then contains images of the dataset.
+        write_clean: Also write a protocol without the duplicates to this file, for --protocol clean:FILE.
+        overwrite: Replace existing files that mien did not write.
+        workers: Threads that decode images; 0 for one per core.
+    """
+    if html:
+        check_output(html, "--html", (".html", ".htm"), b"Audit of ", inputs=(), overwrite=overwrite)
+    if write_clean:
+        check_output(write_clean, "--write-clean", (".json",), b'"digests"', inputs=(), overwrite=overwrite)
+    splits = open_splits(dataset, place.root, place.protocol, options=place.options)
+    others = {name: open_dataset(name, place, "all", damaged="skip") for name, place in pairs(against, "--against").items()}
+    threads = workers or os.cpu_count() or 1
+    with counting("reading images", sum(len(data) for data in (*splits.values(), *others.values()))) as progress:
+        report = run_audit(splits, others, near=near, search=faces, workers=threads, progress=progress)
+    if for_programs(json):
+        write_json(report.to_dict())
+    else:
+        console = table_console()
+        console.print(f"{report.dataset}, {report.layout}, protocol {report.protocol}\n")
+        for finding in report.findings:
+            console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), finding.text))
+        console.print()
+        console.print(split_table({name: (part.classes, part.images, part.digest) for name, part in report.splits.items()}))
+    if html:
+        write_file(html, page(report, splits if show_images else None), errors="backslashreplace")
+        note(f"wrote {html}")
+    if write_clean:
+        clean = clean_protocol(splits, workers=threads)
+        clean.write(write_clean)
+        left = ", ".join(f"{name} {len(data) - len(clean.drop[name]):,}" for name, data in splits.items())
+        note(f"wrote {write_clean}; images left: {left}; use it as protocol clean:{write_clean}")
+    return int(any(finding.level == "error" for finding in report.findings))
+
 
 EXAMPLES = """Examples:
     mien prepare align --dataset folder --root photos --out aligned --crop arcface112
@@ -112,8 +184,13 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     with counting("preparing", sum(map(len, splits.values()))) as progress:
         summary = run(splits, work, job.out, format=suffix, workers=workers, progress=progress)
     if job.sheet:
-        _write_sheet(job.out, job.sheet)
-        side_console().print(f"wrote {job.sheet}")
+        files = images_below(job.out)
+        chosen = np.linspace(0, len(files) - 1, min(SHEET, len(files))).astype(int).tolist()
+        drawn, exif = contact_sheet((files[row], read_image(job.out / files[row]).pixels) for row in chosen), Image.Exif()
+        exif[0x0131] = MARK.decode()  # Software
+        with atomic_write(job.sheet) as part:
+            drawn.save(part, Image.registered_extensions()[job.sheet.suffix.lower()], exif=exif)
+        note(f"wrote {job.sheet}")
     if for_programs(job.json):
         write_json(dataclasses.asdict(summary))
     else:
@@ -121,14 +198,4 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
         rows = [(name, *(f"{counts.get(kind, 0):,}" for kind in kinds)) for name, counts in summary.status.items()]
         print_rows(("split", *kinds), rows, text=("split",))
         said = f"{summary.new:,} prepared by this run in {job.out}; digest of all files {summary.digest[:16]}"
-        side_console().print(said, style="dim")
-
-
-def _write_sheet(out: Path, sheet: Path) -> None:
-    files = images_below(out)
-    chosen = np.linspace(0, len(files) - 1, min(SHEET, len(files))).astype(int).tolist()
-    drawn = contact_sheet((files[row], read_image(out / files[row]).pixels) for row in chosen)
-    with atomic_write(sheet) as part:
-        exif = Image.Exif()
-        exif[0x0131] = MARK.decode()  # Software
-        drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()], exif=exif)
+        note(said, "dim")

@@ -23,7 +23,17 @@ def show(results: Sequence[Result], console: Console) -> None:
     for result in results:
         name = result.source if len(result.source) <= room else f"…{result.source[1 - room :]}"
         for number, face in enumerate(result.faces, 1):
-            rows.append(dict(zip(NAMES, (Text(name if number == 1 else ""), str(number), *_cells(face)), strict=True)))
+            second = sorted(face.scores.items(), key=lambda item: -item[1])[1:2]
+            cells = [
+                Text(name if number == 1 else ""),
+                str(number),
+                Text(str(face.box)),
+                Text.assemble(("■ ", style_of(face.label) if face.certain else "dim"), face.label),
+                Text(f"{face.confidence:.1%}"),
+                Text("".join(f"{name} {share:.1%}" for name, share in second), "dim"),
+                *measures(face),
+            ]
+            rows.append(dict(zip(NAMES, cells, strict=True)))
         if not result.faces:
             rows.append({"image": Text(name), "face": Text("–", "dim"), "expression": Text("no face found", "dim")})
     names = list(NAMES)
@@ -46,17 +56,6 @@ def _table(rows: Sequence[Mapping[str, RenderableType]], names: Sequence[str]) -
     for row in rows:
         table.add_row(*(row.get(name, "") for name in names))
     return table
-
-
-def _cells(face: Face) -> list[Text]:
-    second = sorted(face.scores.items(), key=lambda item: -item[1])[1:2]
-    return [
-        Text(str(face.box)),
-        Text.assemble(("■ ", style_of(face.label) if face.certain else "dim"), face.label),
-        Text(f"{face.confidence:.1%}"),
-        Text("".join(f"{name} {share:.1%}" for name, share in second), "dim"),
-        *measures(face),
-    ]
 
 
 def measures(face: Face) -> list[Text]:
@@ -85,17 +84,10 @@ def show_videos(faces: Sequence[FaceSummary], console: Console) -> None:
     for face in faces:
         shares = [f"{label} {share:.0%}" for label, share in list(face.expressions.items())[:3]]
         pose = [angle for angle in (face.pitch, face.yaw, face.roll) if angle is not None]
-        table.add_row(
-            *([Text(face.source)] if several else []),
-            str(face.track),
-            f"{face.first:.1f} s",
-            f"{face.seconds:.1f} s",
-            Text(", ".join(shares)),
-            str(len(face.blinks)),
-            f"{face.blink_rate:.0f}",
-            _degrees(*pose),
-            "" if face.at_camera is None else f"{face.at_camera:.0%}",
-        )
+        name = [Text(face.source)] if several else []
+        seen = [str(face.track), f"{face.first:.1f} s", f"{face.seconds:.1f} s", Text(", ".join(shares)), str(len(face.blinks))]
+        at_camera = "" if face.at_camera is None else f"{face.at_camera:.0%}"
+        table.add_row(*name, *seen, f"{face.blink_rate:.0f}", _degrees(*pose), at_camera)
     console.print(table)
 
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from ..errors import ConfigError, needs, reason
 from ..runtime.devices import cores
-from .terminal import side_console
+from .terminal import note
 
 Names = Annotated[tuple[str, ...], Parameter(negative="")]
 
@@ -97,10 +97,9 @@ def serve(
         listening = _listen(host, port)
         address = listening.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        side = side_console()
         if not settings.tokens and not is_loopback(host):
-            side.print(f"mien: warning: anybody who reaches {shown} may use this server; set --token-file or MIEN_TOKEN")
-        side.print(f"mien serves at http://{shown}:{address[1]}", style="bold")
+            note(f"mien: warning: anybody who reaches {shown} may use this server; set --token-file or MIEN_TOKEN")
+        note(f"mien serves at http://{shown}:{address[1]}", "bold")
         os.environ[SETTINGS] = settings.to_json()
         config = uvicorn.Config(
             app if workers == 1 else "mien.serving.app:from_environment", factory=workers > 1, workers=workers,

@@ -1,18 +1,19 @@
-"""`mien train`: run a recipe."""
+"""`mien train`, `sweep`, `recipes` and `curves`: networks from recipes."""
 
 import dataclasses
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import needs
+from ..errors import ConfigError, needs
 from .progress import Left, LongProgress
-from .terminal import File, for_programs, print_rows, side_console, write_json
+from .terminal import File, Json, for_programs, note, print_rows, side_console, table_console, write_json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -101,11 +102,10 @@ def train_series(
     """Run a series and print its pooled results as a table or JSON Lines."""
     from ..training import recipes, series
 
-    console, metrics = side_console(), [name.strip() for name in config.validation.metric.split("+")]
+    metrics = [name.strip() for name in config.validation.metric.split("+")]
     metrics = list(dict.fromkeys([*(["accuracy"] if metrics == ["last"] else metrics), "accuracy", "uar", "macro_f1"]))
     runs = series.members(config, out, folds=folds, seeds=seeds, settings=settings)
-    report = lambda member, event: console.print(f"{event} {member.out}")  # noqa: E731
-    series.run(recipes.find(recipe), changes, runs, jobs=jobs, report=report)
+    series.run(recipes.find(recipe), changes, runs, jobs=jobs, report=lambda run, event: note(f"{event} {run.out}"))
     found = list(series.pooled(runs, metrics))
     if folds and settings == ({},):  # Values of a sweep are chosen by validation alone.
         found += series.tested(runs, metrics)
@@ -195,3 +195,130 @@ class Progress:
 
 
 SHOWN = ("accuracy", "macro_f1", "ccc_valence", "ccc_arousal", "au_f1", "p")
+
+
+def sweep(
+    recipe: File,
+    /,
+    *fields: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")],
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    root: Path | None = None,
+    device: str | None = None,
+    seeds: int = 0,
+    folds: int = 0,
+    sample: int = 0,
+    trials: int = 0,
+    jobs: int = 1,
+) -> None:
+    """Train a recipe with several values of its fields, and print the results as one table.
+
+    All combinations are trained, a random sample of them, or those that Optuna proposes. An interrupted sweep continues with
+    the same command; finished runs are skipped.
+
+    Examples:
+        mien sweep fer2013-mien-base --root data/fer2013 --set optim.lr=1e-3,3e-4 --seeds 3
+        mien sweep mine.toml --set batch=64,128 --set optim.lr=0.1,0.03,0.01 --sample 4 -o runs/sweep
+        mien sweep mine.toml --set optim.lr=1e-4..1e-2 --set optim.name=sgd,adamw --trials 20
+
+    Args:
+        recipe: Name of a recipe (see: mien recipes) or TOML file.
+        fields: Fields to change in all runs, as --FIELD=VALUE.
+        set_: Field with its values, FIELD=VALUE,VALUE, or interval, FIELD=LOW..HIGH (for --sample and --trials); repeatable.
+        out: Folder of the sweep; default: runs/RECIPE-sweep.
+        root: Folder of the dataset, instead of the recipe's.
+        device: cpu, cuda, mps, or auto, instead of the recipe's.
+        seeds: Number of seeds of each setting.
+        folds: Number of folds of a cross-validation protocol.
+        sample: Train a random sample of this size instead of all combinations.
+        trials: Train this many settings proposed by Optuna (TPE), for the best validation metric.
+        jobs: Number of runs at the same time.
+    """
+    from ..training import recipes, series
+    from ..training.config import TrainConfig
+
+    changes = overrides(fields, root, None, device)
+    config, space = TrainConfig.load(recipe, changes), series.space(set_)
+    for name, values in space.items():  # every value is checked before the first is trained
+        for value in (values.at(0), values.at(1)) if isinstance(values, series.Interval) else values:
+            TrainConfig.load(recipe, [*changes, f"{name}={value}"])
+    out = out or Path("runs") / f"{Path(recipe).stem}-sweep"
+
+    def train(settings: list[series.Setting]) -> list[float]:
+        runs = series.members(config, out, folds=folds, seeds=seeds, settings=settings)
+        report = lambda member, event: note(f"{event} {member.out}")  # noqa: E731
+        series.run(recipes.find(recipe), changes, runs, jobs=jobs, report=report)
+        return series.score(runs, config.validation.metric)
+
+    if trials:
+        settings = series.search(space, trials, seed=config.seed, jobs=jobs, train=train)
+    else:
+        settings = series.settings_of(space, sample, config.seed)
+    train_series(recipe, config, changes, out, jobs, folds=folds, seeds=seeds, settings=settings)
+
+
+def recipes(name: str | None = None, /, *, json: Json = False) -> None:
+    """List the recipes of the package, or show one.
+
+    Examples:
+        mien recipes
+        mien recipes rafdb-dan-mien > mine.toml
+
+    Args:
+        name: Recipe to show as TOML, a starting point for your own.
+    """
+    from ..training import recipes as known
+    from ..training.config import TrainConfig
+
+    if name is not None:
+        sys.stdout.write(known.find(name).read_text(encoding="utf-8"))
+        return
+    columns, rows = ("recipe", "model", "dataset", "epochs", "about"), []
+    for each in known.names():
+        config = TrainConfig.load(each)
+        about = " ".join(config.about.split())
+        rows.append((each, config.model.name, ", ".join(data.dataset for data in config.data), config.epochs, about))
+    if for_programs(json):
+        for row in rows:
+            write_json(dict(zip(columns, row, strict=True)))
+    else:
+        shown = [(*map(str, row[:-1]), row[-1].partition(". ")[0]) for row in rows]
+        columns = columns if table_console().width >= 110 else columns[:-1]
+        print_rows(columns, [row[: len(columns)] for row in shown], text=columns, no_wrap=columns[::3])
+
+
+def curves(
+    *runs: Annotated[Path, Parameter(required=True)], out: Annotated[Path, Parameter(alias="-o", required=True)]
+) -> None:
+    """Plot the learning curves of one or several training runs.
+
+    One run shows all its losses and validation metrics. Several runs have different colors and show the total loss and the
+    first metric; training is dashed, validation solid.
+
+    Examples:
+        mien curves runs/fer2013-dan-small/1 --out curves.png
+        mien curves runs/global/seed-1 runs/global-roi/seed-1 --out curves.pdf
+
+    Args:
+        runs: Folders of training runs.
+        out: Output file: .png, .svg or .pdf.
+    """
+    from ..evaluation import about_run
+    from ..evaluation.report.plots import curves as draw
+    from ..visualization.plotting import figure_kind, styled, write_figure
+
+    figure_kind(out)
+    found = []
+    for run in runs:
+        about = about_run(run) if run.is_dir() else None
+        if about is None or not about["rows"]:
+            raise ConfigError(f"{run} holds no metrics.jsonl with epochs; name the folder of a training run", path=run)
+        found.append(about)
+    names = [about["name"] for about in found]
+    if len(set(names)) < len(names):
+        paths = [run.resolve() for run in runs]
+        shared = Path(os.path.commonpath([path.parent for path in paths]))
+        names = [path.relative_to(shared).as_posix() for path in paths]
+    with styled():
+        figure = draw({name: about["rows"] for name, about in zip(names, found, strict=True)})
+    note(f"wrote {write_figure(figure, out)}", "dim")

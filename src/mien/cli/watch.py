@@ -24,7 +24,7 @@ from ..types import Result
 from .flags import Draw, Flags, annotated_copies, check_distinct
 from .predict import Sink, csv_table
 from .readings import measures, style_of
-from .terminal import File, Json, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
+from .terminal import File, Json, block_bar, counted, for_programs, note, plain_table, table_console, write_line
 
 Hidden = Annotated[Any, Parameter(parse=False)]
 
@@ -85,13 +85,13 @@ def watch(
     for path, kind in ((csv, "csv"), (jsonl, "jsonl")):
         check_rows(path, kind, inputs=[camera], overwrite=overwrite)
     recognizer = load(**options.loading)
-    programs, side = for_programs(json), side_console()
     count, failed, ticks = 0, None, deque([time.perf_counter()], 30)
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(csv_table(csv, recognizer, options))] if csv else []
         sinks += [stack.enter_context(JsonLines(jsonl, points=points, groups=groups))] if jsonl else []
         copies = stack.enter_context(annotated_copies(save, draw, options)) if save else None
-        live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
+        table = Live(console=table_console(), auto_refresh=False, transient=True)
+        live = None if for_programs(json) else stack.enter_context(table)
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
         with contextlib.suppress(KeyboardInterrupt):  # the normal end; the files are completed
             for frame, result in recognizer.stream(frames, **options.streaming):
@@ -102,18 +102,18 @@ def watch(
                     sink.write(result)
                 if copies:
                     copies.write(frame.image, result)
-                if programs:
-                    write_line(json_line(result, points, groups))
                 count += 1
                 ticks.append(time.perf_counter())
-                if live:
+                if live is None:
+                    write_line(json_line(result, points, groups))
+                else:
                     rate = (len(ticks) - 1) / max(ticks[-1] - ticks[0], 1e-9)
                     live.update(view(result, rate, plain=plain), refresh=True)
     if failed and not count:
         raise SourceError(failed)
     if failed:
-        side.print(f"stopped: {failed}", style="red")
-    side.print(counted(count, "frame"), style="dim")
+        note(f"stopped: {failed}", "red")
+    note(counted(count, "frame"), "dim")
     return 1 if failed else 0
 
 

@@ -7,25 +7,29 @@ The output folder holds `predictions.csv` (one row per image), `evaluation.json`
 computed from these two: `metrics.json`, `report.html` and `figures/`.
 """
 
+import contextlib
+import datetime
 import json
+import os
+import platform
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..data.datasets import Dataset
+from ..config import differences
+from ..data.datasets import Dataset, reader
 from ..data.labeled_faces import FaceFinder, Mode, mode_for
-from ..errors import ConfigError, DatasetError
+from ..errors import ConfigError, DatasetError, UnknownName
 from ..io.files import locked_folder, write_errors, write_file
+from ..io.provenance import software
 from ..registry import lookup
 from ..runtime.devices import Device, use
-from .label_mapping import mapping
-from .predict import compared_classes, face_mode, predict_batches, save_mistakes
+from .predict import compared_classes, face_mode, mapping, predict_batches, save_mistakes
 from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, check_fold, cuts_regions, open_predictor
 from .report import EVALUATION, PREDICTIONS, Report
 from .report.predictions import read_predictions
-from .run_info import about_dataset, environment, is_finished, memory_mb
 from .tta import Views, views
 
 __all__ = [
@@ -96,7 +100,12 @@ def evaluate(
     for metric in metrics:
         lookup(metric, {}, "metric")
     dataset = dataset.evenly(limit)
-    _check_annotated(dataset)
+    where = f"the split {dataset.split!r} of {dataset.name}"
+    if not len(dataset):
+        raise DatasetError(f"{where} is empty; choose another split", value=dataset.split)
+    annotations = (dataset.valence, dataset.arousal, dataset.action_units)
+    if not (dataset.label >= 0).any() and all(column is None for column in annotations):
+        raise DatasetError(f"{where} has no annotations; choose another split", value=dataset.split)
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
     check_fold(predictor, dataset)
@@ -134,7 +143,13 @@ def evaluate(
                 progress(len(table))
         part.replace(out / PREDICTIONS)
         table = read_predictions(out / PREDICTIONS)
-        runtime_device = getattr(getattr(predictor, "runtime", None), "device", None)
+        machine, today = (
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            datetime.datetime.now(datetime.UTC),
+        )
+        environment = {"machine": machine, "date": today.strftime("%Y-%m-%d")}
+        if (runs_on := getattr(getattr(predictor, "runtime", None), "device", None)) is not None:
+            environment["device"] = str(runs_on)
         speed = {"rows": len(table), "model_seconds": round(seconds, 3), "memory_mb": memory_mb(), "threads": threads}
         about = {
             "schema": 1,
@@ -145,7 +160,7 @@ def evaluate(
             "mapping": {**asdict(classes), "says": classes.says},
             "metrics": list(metrics),
             "command": list(command),
-            "environment": {**environment(), **({} if runtime_device is None else {"device": str(runtime_device)})},
+            "environment": software(("numpy", "pillow", "onnxruntime", "torch")) | environment,
             "run": about_run(model),
             "speed": {**speed, "batch": batch},
             "mistakes": save_mistakes(out, table, dataset),
@@ -155,16 +170,6 @@ def evaluate(
         report = Report(out, table, json.loads(text))
         report.write(page=page)
         return report
-
-
-def _check_annotated(dataset: Dataset) -> None:
-    """Refuse a split without images or annotations."""
-    where = f"the split {dataset.split!r} of {dataset.name}"
-    if not len(dataset):
-        raise DatasetError(f"{where} is empty; choose another split", value=dataset.split)
-    annotations = (dataset.valence, dataset.arousal, dataset.action_units)
-    if not (dataset.label >= 0).any() and all(column is None for column in annotations):
-        raise DatasetError(f"{where} has no annotations; choose another split", value=dataset.split)
 
 
 def about_run(model: Any) -> dict[str, Any] | None:
@@ -182,3 +187,66 @@ def about_run(model: Any) -> dict[str, Any] | None:
         "rows": [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines() if line],
         "config": tomllib.loads(config.read_text(encoding="utf-8")) if config.is_file() else {},
     }
+
+
+def about_dataset(data: Dataset) -> dict[str, Any]:
+    """Return the description of the data in a report, including its digest (which reads every image once)."""
+    try:
+        known = reader(data.name)
+    except UnknownName:  # made in memory
+        known = None
+    original = known.fingerprints.get(data.split) if known and data.variant == next(iter(known.protocols)) else None
+    return {
+        "name": data.name,
+        "title": known.title if known else data.name,
+        "split": data.split,
+        "protocol": data.variant,
+        "digest": data.digest,
+        "original": None if original is None else data.digest == original,
+        "images": len(data),
+        "classes": data.counts,
+        "layout": data.layout,
+        "flaws": list(data.flaws),
+        "notes": list(data.notes),
+    }
+
+
+def memory_mb() -> float | None:
+    """Return the peak resident memory of this process in MB; None where the system does not report it.
+
+    On Linux `ru_maxrss` includes the parent's memory before exec, so a small program started by a large one would be reported
+    as large; `VmHWM` starts with the program.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if platform.system() != "Darwin" else 1024**2), 1)
+
+
+def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Return whether a folder holds this evaluation; with `overwrite`, or if it does not, its files are removed.
+
+    Python functions have no digest that would reveal a change, hence `overwrite`. Raises ConfigError for a folder with another
+    evaluation, or a corrupt one.
+    """
+    path = out / EVALUATION
+    if path.is_file() and not overwrite:
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))["identity"]
+            other = differences(there, json.loads(json.dumps(identity)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path} is corrupt; give --overwrite to evaluate again", path=path) from error
+        if other:
+            key, before, now = other[0]
+            message = f"{out} holds another evaluation ({key}: {before!r}, now {now!r})"
+            raise ConfigError(f"{message}; give another --out, or --overwrite", path=out, value=now, expected=before)
+        if (out / PREDICTIONS).is_file():
+            return True
+    for name in (EVALUATION, PREDICTIONS):
+        (out / name).unlink(missing_ok=True)
+    return False

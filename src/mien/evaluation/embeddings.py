@@ -141,8 +141,7 @@ def _columns(embedding: Embedding) -> dict[str, np.ndarray]:
 
 
 def _csv(embedding: Embedding) -> bytes:
-    columns = _columns(embedding)
-    # Numbers get the shortest decimals that give the same float32.
+    columns = _columns(embedding)  # numbers get the shortest decimals that give the same float32
     return csv_text([columns, *zip(*columns.values(), strict=True)]).encode()
 
 

@@ -68,7 +68,8 @@ def fuse(
     if weights == "fit" and data is None:
         raise ConfigError("weights are fitted on validation images; name a dataset with --dataset", value="fit")
     with use(device):
-        predictors = [_opened(model, threads) for model in models]
+        named = [split_output(model) for model in models]
+        predictors = [CardPredictor(*open_model(name, threads), output or "scores") for name, output in named]
     labels = tuple(name for name in predictors[0].labels if all(name in each.labels for each in predictors))
     if len(labels) < 2:
         raise ConfigError(f"the members have {len(labels)} classes in common, expected 2 or more", value=labels)
@@ -150,12 +151,6 @@ def fit_weights(probabilities: Sequence[np.ndarray], label: np.ndarray, rule: st
     return (weights / total, float(1 / total)) if total > 0 else (np.full_like(weights, 1 / len(weights)), 1.0)
 
 
-def _opened(model: str | Path, threads: int) -> CardPredictor:
-    name, output = split_output(model)
-    card, runtime = open_model(name, threads)
-    return CardPredictor(card, runtime, output or "scores")
-
-
 def _fitted(
     predictors: Sequence[CardPredictor],
     data: Dataset,
@@ -182,9 +177,8 @@ def _fitted(
     weights, temperature = fit_weights(scores, truth[known], rule)
     progress(f"fitted on {int(known.sum()):,} images")
     value = float((pooled(scores, weights, rule, temperature).argmax(1) == truth[known]).mean())
-    note = "images of the fit"
-    row = Measured(dataset=data.name, split=data.split, metric="accuracy", value=round(value, 6), n=int(known.sum()), note=note)
-    return np.round(weights, 4), round(temperature, 4), (row,)
+    about = {"dataset": data.name, "split": data.split, "metric": "accuracy", "note": "images of the fit"}
+    return np.round(weights, 4), round(temperature, 4), (Measured(value=round(value, 6), n=int(known.sum()), **about),)
 
 
 def _member(predictor: CardPredictor, weight: float, out: Path) -> Member:

@@ -1,7 +1,8 @@
-"""Run a model over the images of a dataset."""
+"""Run a model over the images of a dataset, and map its classes to those of the dataset by name."""
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,55 @@ from ..data.datasets import Dataset
 from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, SourceError
 from ..io.files import atomic_write
-from ..labels import ACTION_UNITS
-from .label_mapping import Mapping, mapping
+from ..labels import ACTION_UNITS, canonical, map_scores, shared_classes
 from .predictors import Outputs, Predictor, cuts_regions
 from .report.predictions import NO_FACE, OK, OTHER_CLASS, STATUSES, UNREADABLE, Predictions
 from .tta import View
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Mapping from the probabilities of a model to those of the compared classes."""
+
+    source: tuple[str, ...]  # the model's classes
+    classes: tuple[str, ...]  # compared classes: those of the dataset that the model has, in the dataset's order
+    unknown: tuple[str, ...]  # classes of the dataset that the model lacks; their images are excluded
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Classes of the model that the dataset lacks; their probabilities are dropped and the rest rescaled."""
+        return tuple(name for name in self.source if canonical(name) not in self.classes)
+
+    @property
+    def says(self) -> str:
+        """The mapping in one sentence."""
+        parts = []
+        if self.dropped:
+            parts.append(f"the model's {', '.join(self.dropped)} dropped and the rest rescaled to sum to one")
+        if self.unknown:
+            parts.append(f"images of {', '.join(self.unknown)} excluded, which the model does not have")
+        if parts:
+            return f"{len(self.classes)} shared classes by name: {'; '.join(parts)}"
+        return f"the same {len(self.classes)} classes" + (", in another order" if self.source != self.classes else "")
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return (N, len(classes)) for (N, len(source))."""
+        if self.source == self.classes:
+            return probabilities
+        return map_scores(probabilities, self.source, self.classes)
+
+
+def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
+    """Return the mapping from a model's classes to a dataset's; raises ConfigError for fewer than two common classes."""
+    if not target:  # only valence, arousal or action units are annotated
+        return Mapping(tuple(source), tuple(source), ())
+    classes = shared_classes(source, target)
+    if len(classes) < 2:
+        both = f"the classes of the model ({', '.join(source)}) and of the dataset ({', '.join(target)})"
+        message = f"{both} have {f'only {classes[0]}' if classes else 'none'} in common; expected two or more"
+        raise ConfigError(f"{message}, name another dataset", value=tuple(source), expected=tuple(target))
+    return Mapping(tuple(source), classes, tuple(name for name in target if canonical(name) not in classes))
+
 
 # Statistics of each face, by which metrics are sliced.
 SLICES = ("brightness", "contrast", "face size", "pitch", "yaw", "roll", "gaze")

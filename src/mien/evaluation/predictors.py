@@ -218,12 +218,9 @@ class CardPredictor(Predictor):
             outputs = self.runtime(self.preprocess.batch(seen))
             for role, name in wanted.items():
                 found[role] = found.get(role, 0) + np.asarray(outputs[name], np.float64) / len(views)
-        return Outputs(
-            checked(found[self.output], self.labels, self.name),
-            light([crop[IMAGE] for crop in crops]),
-            found.get("valence_arousal"),
-            found.get("action_units"),
-        )
+        probabilities = checked(found[self.output], self.labels, self.name)
+        others = found.get("valence_arousal"), found.get("action_units")
+        return Outputs(probabilities, light([crop[IMAGE] for crop in crops]), *others)
 
 
 def check_fold(predictor: Predictor, data: Dataset) -> None:

@@ -21,8 +21,7 @@ from ..errors import ConfigError
 from ..faces.preprocessing import between
 from ..runtime.devices import Device, use
 from . import CardPredictor, Report, evaluate, open_predictor
-from .label_mapping import mapping
-from .predict import finder_for
+from .predict import finder_for, mapping
 from .tta import View
 
 SAME = 5e-5
@@ -202,30 +201,30 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
     fed, crop = card.input, card.crop
     assert fed is not None
 
-    def changed(**fields: Any) -> CardPredictor:
-        return CardPredictor(replace(card, **fields), predictor.runtime, predictor.output)
+    def changed(name: str, **fields: Any) -> tuple[str, CardPredictor, Change]:
+        return name, CardPredictor(replace(card, **fields), predictor.runtime, predictor.output), np.asarray
 
     inside = fed.dtype == "uint8"  # Preprocessing inside the network cannot be changed from here.
     if fed.color in ("rgb", "bgr") and not inside:
         other = "bgr" if fed.color == "rgb" else "rgb"
-        yield f"{other.upper()} instead of {fed.color.upper()}", changed(input=replace(fed, color=other)), _same
+        yield changed(f"{other.upper()} instead of {fed.color.upper()}", input=replace(fed, color=other))
     if fed.color in ("rgb", "bgr"):
         yield "gray images", predictor, lambda pixels: np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
     if mode == "whole":
         resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
-        yield f"{resize} resizing", changed(input=replace(fed, resize=resize)), _same
+        yield changed(f"{resize} resizing", input=replace(fed, resize=resize))
         for share in (0.9, 0.8):
             yield f"the crop tightened to {share:.0%}", predictor, lambda pixels, share=share: _center(pixels, share)
-        yield "a margin of 10 % around the crop", predictor, lambda pixels: _margin(pixels, 0.1)
+        yield "a margin of 10 % around the crop", predictor, _margin
     elif crop is not None:
         for margin in (0.8, 0.9, 1.1, 1.25):
-            yield f"crops of {margin:.0%} of the side", changed(crop=replace(crop, margin=crop.margin * margin)), _same
+            yield changed(f"crops of {margin:.0%} of the side", crop=replace(crop, margin=crop.margin * margin))
     equalized = lambda pixels: np.asarray(ImageOps.equalize(Image.fromarray(pixels).convert("L")).convert("RGB"))  # noqa: E731
     yield "histogram equalization", predictor, equalized
     for name, fields in () if inside else RANGES.items():
         other = replace(fed, **fields)
         if len(other.offset) <= predictor.preprocess.channels and not np.allclose(between(fed, other), [[1], [0]], atol=1e-3):
-            yield name, changed(input=other), _same
+            yield changed(name, input=other)
 
 
 def _hypotheses(
@@ -234,7 +233,7 @@ def _hypotheses(
     some = dataset.evenly(images)
     finder = finder_for(predictor, some, faces, detector, threads=threads)
     classes = mapping(predictor.labels, some.labels)
-    tried = [("", predictor, _same), *variants(predictor, finder.mode)]
+    tried = [("", predictor, np.asarray), *variants(predictor, finder.mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
     for batch, truth in labeled_faces(some, finder, classes.unknown):
         for name, fed, change in tried if batch else ():
@@ -261,16 +260,12 @@ def _changed(face: Face, change: Change) -> Face:
     return replace(face, pixels=pixels, mesh=mesh)
 
 
-def _same(pixels: np.ndarray) -> np.ndarray:
-    return pixels
-
-
 def _center(pixels: np.ndarray, share: float) -> np.ndarray:
     height, width = pixels.shape[:2]
     top, left = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
     return np.ascontiguousarray(pixels[top : height - top, left : width - left])
 
 
-def _margin(pixels: np.ndarray, share: float) -> np.ndarray:
-    rows, columns = round(pixels.shape[0] * share), round(pixels.shape[1] * share)
+def _margin(pixels: np.ndarray) -> np.ndarray:
+    rows, columns = round(pixels.shape[0] / 10), round(pixels.shape[1] / 10)
     return np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)), mode="edge")

@@ -30,8 +30,7 @@ from ..registry import lookup
 from ..runtime.devices import Device
 from ..types import Box, Face
 from .explanation import Explanation, positive
-from .faces import Probe, SeenFace, enlarged, see
-from .occlusion import region_importance
+from .faces import Probe, SeenFace, enlarged, region_importance, see
 
 __all__ = ["METHODS", "Explanation", "explain", "explain_face", "explain_seen", "fitting_method"]
 
@@ -42,7 +41,7 @@ METHODS: Mapping[str, str] = {
     "grad-cam++": "mien.explaining.gradients:grad_cam_plus_plus",
     "integrated-gradients": "mien.explaining.gradients:integrated_gradients",
     "attention": "mien.explaining.gradients:attention",
-    "occlusion": "mien.explaining.occlusion:occlusion",
+    "occlusion": "mien.explaining.faces:occlusion",
 }
 """Name → function (model, face, index of the class) → layer or head → map of places."""
 

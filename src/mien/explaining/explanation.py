@@ -73,7 +73,9 @@ class Explanation:
         back = invert(self.matrix)
         on_canvas = np.concatenate([back[:, :2] * scale, back[:, 2:] * scale + (scale - 1) / 2], 1)
         image = lay(image, self.heat, invert(on_canvas))
-        _outline(image, on_canvas, self.crop.shape[0])
+        corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * self.crop.shape[0] - 0.5
+        stroke = max((image.width * image.height) ** 0.5 / 450, 1.2)
+        shapes.lines(image, [apply(on_canvas, corners)], (236, 238, 242), stroke)
         return _captioned(image, self)
 
     def on_crop(self, name: str | None = None, side: int | None = None) -> Image.Image:
@@ -153,12 +155,6 @@ def lay(image: Image.Image, heat: np.ndarray, matrix: np.ndarray) -> Image.Image
         return np.asarray(layer.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR))
 
     return blend(image, moved(heat).clip(0, 1), moved(np.ones(heat.shape)).clip(0, 1))
-
-
-def _outline(image: Image.Image, matrix: np.ndarray, side: int) -> None:
-    corners = apply(matrix, np.array([(0, 0), (side, 0), (side, side), (0, side), (0, 0)]) - 0.5)
-    stroke = max((image.size[0] * image.size[1]) ** 0.5 / 450, 1.2)
-    shapes.lines(image, [corners], (236, 238, 242), stroke)
 
 
 def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:

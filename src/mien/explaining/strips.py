@@ -73,7 +73,9 @@ def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
             images = [by_method[name].on_crop(side=tile) if name in by_method else blank for name in methods]
             heads = ["face", *methods]
         cells = [(image, "", False) for image in (first.face(tile), *images)]
-        rows.append((_name(source), f"{first.label} {first.probability:.0%}", cells))
+        name = source if source.startswith("<") else Path(source).name
+        name = name if len(name) <= 26 else f"{name[:12]}…{name[-12:]}"
+        rows.append((name, f"{first.label} {first.probability:.0%}", cells))
     return table(rows, heads, tile)
 
 
@@ -141,11 +143,6 @@ def _explained(
     seen = see(recognizer.preprocess, pixels, face.mesh, whole=face.box is None)
     box = Box(*face.box.tolist()) if face.box is not None else Box(0, 0, pixels.shape[1], pixels.shape[0])
     return explain_seen(recognizer, seen, method, label, source=face.sample, box=box, regions=False, layers=layers)
-
-
-def _name(source: str) -> str:
-    name = source if source.startswith("<") else Path(source).name
-    return name if len(name) <= 26 else f"{name[:12]}…{name[-12:]}"
 
 
 def _short(text: str, with_font: object, width: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..cards import Card
 from ..io.files import write_file
-from ..io.model_files import FILE
+from ..io.urls import FILE
 
 EXAMPLE = '''"""Facial expression recognition with this model: python example.py photo.jpg"""
 
@@ -34,7 +34,7 @@ def write_repository(card: Card, folder: str | Path) -> None:
 
 def readme(card: Card, repository: str) -> str:
     """Return the model card in the form that hubs show: YAML metadata and Markdown."""
-    from ..evaluation.report.html import environment
+    from ..evaluation.report import environment
 
     templates = environment(autoescape=False, yaml=lambda value: json.dumps(str(value), ensure_ascii=False))
     # Hubs know simple SPDX expressions in lower case.

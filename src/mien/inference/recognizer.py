@@ -26,10 +26,8 @@ from ..faces.pose import metric_faces
 from ..faces.preprocessing import Preprocess
 from ..faces.quality import face_quality, is_certain
 from ..io import sources
-from ..io.ahead import ahead
-from ..io.channel_order import LIKELY_BGR, face_looks_bgr
-from ..io.images import ColorOrderWarning, DecodedImage, read_image
-from ..io.sources import Frame
+from ..io.images import LIKELY_BGR, ColorOrderWarning, DecodedImage, face_looks_bgr, read_image
+from ..io.sources import Frame, ahead
 from ..io.video import Sampling
 from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..metrics import checked_probabilities

@@ -129,7 +129,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
             except Image.DecompressionBombError:
                 return _open_large(data, formats)
         except UnidentifiedImageError:
-            raise SourceError(f"{name} cannot be read as an image: it is {_describe(data)}", path=name) from None
+            kind = next((what for sign, what in _SIGNATURES if re.match(sign, data[:4096], re.DOTALL)), "of an unknown format")
+            raise SourceError(f"{name} cannot be read as an image: it is {kind}", path=name) from None
         except Exception as error:  # Decoders raise whatever arbitrary bytes lead to.
             raise _refusal(name, error) from error
 
@@ -271,13 +272,9 @@ def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise SourceError(f"{name} has no pixels: its size is {width} × {height}; export it again", path=name)
     if width * height > max_pixels:
-        raise SourceError(
-            f"{name} has {width} × {height} = {width * height:,} pixels, more than the limit of {max_pixels:,}; "
-            "reduce it or raise max_pixels",
-            path=name,
-            value=width * height,
-            expected=max_pixels,
-        )
+        size = f"{width} × {height} = {width * height:,} pixels"
+        message = f"{name} has {size}, more than the limit of {max_pixels:,}; reduce it or raise max_pixels"
+        raise SourceError(message, path=name, value=width * height, expected=max_pixels)
 
 
 def to_8_bit(values: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
@@ -321,11 +318,8 @@ def _from_32_bit(image: Image.Image, name: str) -> NDArray[np.uint8]:
         tops = (1, 255, 65535) if image.mode == "F" else (255, 65535)
     top = next((top for top in tops if low >= 0 and high <= top), None)
     if top is None:  # Also for NaN.
-        raise SourceError(
-            f"{name} has values from {low:g} to {high:g}, an unknown range; scale it to 0 … 255 and save it with 8 bits",
-            path=name,
-            value=(float(low), float(high)),
-        )
+        message = f"{name} has values from {low:g} to {high:g}, an unknown range; scale it to 0 … 255 and save it with 8 bits"
+        raise SourceError(message, path=name, value=(float(low), float(high)))
     return (values.astype(np.float64) * (255 / top) + 0.5).astype(np.uint8)
 
 
@@ -339,11 +333,6 @@ def _first_of_many(image: Image.Image) -> tuple[str, ...]:
     except Exception:  # The first frame was decoded, a later one is corrupt.
         count = "several"
     return (f"first of {count} {what}",)
-
-
-def _describe(data: bytes) -> str:
-    start = data[:4096]
-    return next((what for sign, what in _SIGNATURES if re.match(sign, start, re.DOTALL)), "of an unknown format")
 
 
 def _refusal(name: str, error: Exception) -> SourceError:

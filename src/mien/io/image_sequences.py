@@ -5,14 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from ..errors import SourceError
 from .decoding import EXTENSIONS, from_pillow, open_image
 from .images import MAX_BYTES, MAX_PIXELS, ReadOptions, name_of, read_bytes, read_image
-from .video import ALL, Info, Sampling
+from .video import ALL, Closable, Info, Sampling
 
 Shot = tuple[np.ndarray, tuple[str, ...]]  # pixels and notes of a frame
 SHORTEST = 0.02  # seconds; shorter frames of an animation are shown for 0.1 s, as in browsers
@@ -36,7 +35,7 @@ class SequenceFrame:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-class ImageSequence:
+class ImageSequence(Closable):
     """Images that follow one another, with the interface of `mien.io.video.Video`."""
 
     name: str
@@ -56,15 +55,6 @@ class ImageSequence:
     def _selected(self, sampling: Sampling) -> Iterator[tuple[int, float, Shot]]:
         """Yield number and time of the selected frames, with their pixels and notes."""
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Close the file."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class Animation(ImageSequence):

@@ -1,6 +1,6 @@
 """Read one image from a path, URL, bytes, array or Pillow image as upright 8-bit RGB.
 
-`decoding.py` describes the conversion of each kind of file, `urls.py` the download, `channel_order.py` the detection of BGR.
+`decoding.py` describes the conversion of each kind of file, `urls.py` the download.
 """
 
 import difflib
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import SourceError, reason
-from .channel_order import LIKELY_BGR, looks_bgr
 from .decoding import check_size, decode, from_pillow, to_8_bit
 from .urls import fetch, is_url, without_secrets
 
@@ -30,6 +29,9 @@ MAX_BYTES = 100_000_000
 
 TIMEOUT = 20.0
 """Default limit in seconds for one download, redirects included."""
+
+LIKELY_BGR = "this array looks like BGR, as cv2.imread gives it; mien reads RGB: pass array[..., ::-1]"
+"""Text of the note and the warning."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | Image.Image
 """Inputs of `read_image`."""
@@ -100,7 +102,7 @@ def read_image(
         TypeError: `source` is of another type.
 
     Warns:
-        ColorOrderWarning: a color array is probably BGR (error rates: `mien.io.channel_order`); also in the notes of the image.
+        ColorOrderWarning: a color array is probably BGR (error rates: `looks_bgr`); also in the notes of the image.
 
     Example:
         >>> image = read_image(sample())
@@ -250,3 +252,56 @@ def _as_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
             raise SourceError(message, value=(low, high))
     what = f"an array of {array.dtype} has an unknown range of values"
     raise SourceError(f"{what}; pass uint8 (array.astype(numpy.uint8) if they are 0 … 255)", value=array.dtype)
+
+
+def looks_bgr(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether an image (H, W, 3) uint8 that should be RGB is probably BGR, as OpenCV's `imread` returns it.
+
+    Skin reveals the order: under any usual light it is warm (red > green > blue), and in the wrong order it is blue. A blue sky
+    in the wrong order has the color of skin too, so only images like portraits are reported: a skin-colored region of moderate
+    saturation that leaves the top and upper sides of the image free, and almost no skin in the given order. Measured: none of
+    479 RGB images; as BGR 203 of 204 portraits before an even wall, 1 of 15 other photographs, 1 of 260 desktop wallpapers.
+    """
+    thin = _thin(pixels)
+    as_given, swapped = _skin(thin), _skin(thin[..., ::-1])
+    share = swapped.mean()
+    if share < 0.05 or as_given.mean() > 0.05 * share:
+        return False
+    height, width = swapped.shape
+    top = swapped[: max(1, height // 20)]
+    edge = max(1, width // 20)
+    sides = swapped[: max(1, height // 2), np.r_[:edge, width - edge : width]]
+    if max(top.mean(), sides.mean()) > 0.1:
+        return False  # Sky or a backdrop.
+    skin = thin[swapped]
+    brightest = skin.max(axis=-1)
+    return float(((brightest - skin.min(axis=-1)) / brightest).mean()) < 0.45
+
+
+def face_looks_bgr(crop: NDArray[np.uint8]) -> bool:
+    """Return whether the bounding box of a face (H, W, 3) uint8, brow to chin, that should be RGB is probably BGR.
+
+    Measured: none of 243 faces in RGB; as BGR 204 of 204 faces of the portraits, 17 of 21 of others.
+    """
+    height, width = crop.shape[:2]
+    thin = _thin(crop[height // 5 : height - height // 10, width // 5 : width - width // 5])
+    if not thin.size:
+        return False
+    red, green, blue = np.moveaxis(thin, -1, 0)
+    cold = ((blue > green) & (green > red)).mean()
+    warm = ((red > green) & (green > blue)).mean()
+    return bool(cold > 0.5 and warm < 0.1 and np.median(blue - red) > 8)
+
+
+def _thin(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return about 16,384 of the pixels, evenly spread."""
+    step = max(1, int((pixels.shape[0] * pixels.shape[1] / 16_384) ** 0.5))
+    return pixels[::step, ::step].astype(np.float32)
+
+
+def _skin(rgb: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the pixels with the chroma of skin: a range in the Cb-Cr plane, common in the literature, for all complexions."""
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    cb, cr = (blue - luma) * 0.564 + 128, (red - luma) * 0.713 + 128
+    return (luma > 40) & (cb > 80) & (cb < 124) & (cr > 136) & (cr < 172) & (red > green) & (green > blue)

@@ -10,12 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import SourceError, reason
 from .urls import require_public, without_secrets
-from .video import ALL, Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
+from .video import ALL, Closable, Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt")
 """URL schemes that are always live streams; `http` and `https` are only where a camera is expected."""
@@ -30,7 +30,7 @@ def is_live(url: str) -> bool:
     return re.match(rf"(?:{'|'.join(SCHEMES)})://", url, re.IGNORECASE) is not None
 
 
-class LiveStream:
+class LiveStream(Closable):
     """A live stream with the interface of `mien.io.video.Video`.
 
     Example:
@@ -80,12 +80,6 @@ class LiveStream:
         self._stop.set()
         if self._started:
             self._thread.join(1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _timed(self) -> Iterator[tuple[float, Any]]:
         first = None

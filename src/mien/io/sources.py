@@ -11,23 +11,50 @@ import glob
 import io
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Unpack
+from typing import IO, Any, TypeVar, Unpack
 
 import numpy as np
 
 from ..errors import SourceError
 from . import video
-from .ahead import ahead
 from .decoding import EXTENSIONS, check_size, decode
 from .image_sequences import Animation, NumberedImages, are_numbered, is_animation
 from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, DecodedImage, ReadOptions, Source, name_of, printable, read_image
 from .live import LiveStream, is_live
 from .urls import fetch, is_url
 from .video import Sampling, Video, is_video
+
+T = TypeVar("T")
+
+DEPTH = 2  # items that are made ahead
+
+_END: Any = object()
+
+
+def ahead(items: Iterator[T], name: str, depth: int = DEPTH) -> Generator[T]:
+    """Yield the items of an iterator in order; up to `depth` of them are made ahead, on one thread that is named `name`.
+
+    Nothing is made before the first item is requested. An exception is raised in place of the item that it stopped. When the
+    generator ends or is closed, the thread has stopped and no longer uses the iterator.
+
+    Example:
+        >>> list(ahead(iter("abc"), "letters"))
+        ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(1, name) as pool:
+        waiting: deque[Future[T]] = deque(pool.submit(next, items, _END) for _ in range(depth))
+        try:
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(pool.submit(next, items, _END))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,43 +169,36 @@ Item = Source | DecodedImage | Frame | Clip
 class Images:
     """Images to read: iterate for `Frame`s, repeatedly if needed; `len` is their number, estimated for videos.
 
-    A generator as the source can be iterated once and has no length.
+    `items` has one element for each image or video. A generator as the source can be iterated once and has no length.
     """
 
     def __init__(self, items: Iterable[Item], options: ReadOptions) -> None:
-        self._items, self._options = items, options
-
-    @property
-    def items(self) -> Iterable[Item]:
-        """One element for each image or video."""
-        return self._items
+        self.items, self._options = items, options
 
     @property
     def stored(self) -> bool:
         """Whether all images are known and in files or in memory, so that one may be read before the last one is used."""
-        return isinstance(self._items, Sequence) and all(item.stored for item in self._items if isinstance(item, Clip))
+        return isinstance(self.items, Sequence) and all(item.stored for item in self.items if isinstance(item, Clip))
 
     def __len__(self) -> int:
-        if not isinstance(self._items, Sequence):
+        if not isinstance(self.items, Sequence):
             raise TypeError("the number of images of a generator is unknown")
-        return sum(len(item) if isinstance(item, Clip) else 1 for item in self._items)
+        return sum(len(item) if isinstance(item, Clip) else 1 for item in self.items)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, item in enumerate(self._items):
+        for index, item in enumerate(self.items):
             match item:
                 case Clip():
                     yield from item
                 case Frame():
                     yield item if item.time is not None else dataclasses.replace(item, index=index)
                 case _:
-                    yield self._read(index, item)
-
-    def _read(self, index: int, source: Source | DecodedImage) -> Frame:
-        try:
-            image = read_image(source, **self._options)
-        except SourceError as error:
-            return Frame(index, name_of(source), error=error)
-        return Frame(index, image.source, image)
+                    try:
+                        image = read_image(item, **self._options)
+                        frame = Frame(index, image.source, image)
+                    except SourceError as error:
+                        frame = Frame(index, name_of(item), error=error)
+                    yield frame
 
 
 def iter_images(

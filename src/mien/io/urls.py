@@ -14,6 +14,7 @@ Proxies from the environment are not used: through a proxy the address could not
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import ipaddress
 import queue
@@ -22,10 +23,12 @@ import socket
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
-from ..errors import SourceError
+from ..errors import SourceError, WeightsError, needs, reason
+from .files import cache_folder, locked, sha256, write_file
 
 if TYPE_CHECKING:
     import http.client
@@ -76,7 +79,11 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
                 target = response.getheader("Location")
                 if response.status not in (301, 302, 303, 307, 308) or not target:
                     return _body(response, name, max_bytes)
-                url = _follow(url, target)
+                try:
+                    url = urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
+                except ValueError:
+                    message = f"{without_secrets(url)} is redirected to an invalid URL; give the address of the image itself"
+                    raise SourceError(message, path=without_secrets(url)) from None
     except TimeoutError:
         message = f"{name} was not downloaded within {timeout:g} seconds; try again, or raise timeout"
         raise SourceError(message, path=name, expected=timeout) from None
@@ -117,14 +124,6 @@ def _parse(url: str, name: str) -> SplitResult:
     if not host:
         raise SourceError(f"{name} has no host; expected a URL such as https://example.org/face.jpg", path=name)
     return parts
-
-
-def _follow(url: str, target: str) -> str:
-    try:
-        return urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
-    except ValueError:
-        name = without_secrets(url)
-        raise SourceError(f"{name} is redirected to an invalid URL; give the address of the image itself", path=name) from None
 
 
 def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool) -> http.client.HTTPConnection:
@@ -271,3 +270,67 @@ class _TimedReader(io.RawIOBase):
     def close(self) -> None:
         self.raw.close()
         super().close()
+
+
+FILE = "model.onnx"  # file of an hf:// repository if none is named: the layout of `mien export --push-ready`
+
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[\w./-]+))?")
+
+
+def model_file(url: str) -> Path:
+    """Return the path of the weight file of `https://…/model.onnx` or `hf://owner/repo[@revision][/file]`, downloaded once.
+
+    `#sha256=…` at the end pins the content: another file is rejected, also one that is cached already. Without https a digest
+    is required, since anybody on the way could replace the file. Raises WeightsError: an invalid URL, a failed download, or
+    another digest than the pinned one; MissingExtra: huggingface_hub is not installed.
+    """
+    place, _, fragment = url.partition("#")
+    name, digest = without_secrets(place), fragment.removeprefix("sha256=").lower()
+    if fragment and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", fragment):
+        raise WeightsError(f"{name}: expected #sha256= and 64 hexadecimal digits, got #{fragment[:80]}", value=fragment)
+    path = _from_hub(place, name) if place.startswith("hf://") else _from_web(place, name, pinned=bool(digest))
+    if digest and (found := sha256(path)) != digest:
+        message = f"{name} has sha256 {found}, expected {digest}: the file was changed, or the digest is of another file"
+        raise WeightsError(f"{message}; the downloaded file is {path}", path=path, value=found, expected=digest)
+    return path
+
+
+def model_folder() -> Path:
+    """Return the folder of downloaded models, as `cache_folder` does; raises WeightsError for a user without a home folder."""
+    if (found := cache_folder("models")) is None:
+        raise WeightsError("this user has no home folder for downloaded models; set MIEN_CACHE to a folder")
+    return found
+
+
+def _from_web(url: str, name: str, *, pinned: bool) -> Path:
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not pinned):
+        raise WeightsError(f"{name}: expected https://, hf:// or http:// with #sha256=…", value=name)
+    file = re.sub(r"[^\w.-]", "_", parts.path.rpartition("/")[2]) or FILE
+    path = model_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / file
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path, wait=True):
+        if not path.is_file():
+            try:
+                data = fetch(url, max_bytes=4_000_000_000, timeout=1800, allow_private=True)  # the user's own URL
+            except SourceError as error:
+                raise WeightsError(str(error), value=name) from error
+            write_file(path, data)
+    return path
+
+
+def _from_hub(url: str, name: str) -> Path:
+    found = _HUB.fullmatch(url)
+    if found is None:
+        message = f"invalid {name}: expected hf://owner/repo, hf://owner/repo@revision or hf://owner/repo/file"
+        raise WeightsError(message, value=name)
+    with needs("hub", "huggingface_hub"):
+        from huggingface_hub import hf_hub_download
+    repository, revision, file = found["repo"], found["revision"], found["file"] or FILE
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision, cache_dir=model_folder() / "hub"))
+    except Exception as error:  # its exceptions have no common base
+        message = f"cannot download {name}: {reason(error)}; check the repository, the revision and HF_TOKEN"
+        raise WeightsError(message, value=name) from error

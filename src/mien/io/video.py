@@ -152,10 +152,8 @@ class VideoFrame:
         try:
             decoded = self.convert(self.decoded, width, height)
         except (OSError, ValueError, MemoryError, import_av().error.FFmpegError) as error:
-            raise SourceError(
-                f"{self.name}: frame {self.index} cannot be converted to RGB ({reason(error)}); convert its colors to BT.709",
-                path=self.name,
-            ) from error
+            what = f"frame {self.index} cannot be converted to RGB ({reason(error)}); convert its colors to BT.709"
+            raise SourceError(f"{self.name}: {what}", path=self.name) from error
         upright = decoded.transpose(1, 0, 2) if swapped else decoded
         pixels = np.ascontiguousarray(upright[:: -1 if flipped else 1, :: -1 if mirrored else 1])
         pixels.flags.writeable = False
@@ -181,7 +179,20 @@ def displayed_size(frame: Any, aspect: Any) -> tuple[int, int]:
     return (height, width) if _orientation(frame)[0] else (width, height)
 
 
-class Video:
+class Closable:
+    """Closed at the end of a `with` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Video(Closable):
     """An open video or camera. Iterate once over its frames, or call `frames`; use it in a `with` block or close it.
 
     Example:
@@ -199,7 +210,9 @@ class Video:
         choose their number. Raises SourceError: the file or camera does not exist, or contains no video; MissingExtra: PyAV is
         not installed.
         """
-        self.name = name or (f"camera {source}" if isinstance(source, int) else _name(source))
+        in_memory = isinstance(source, (bytes, bytearray, memoryview, io.IOBase))
+        called = f"camera {source}" if isinstance(source, int) else "<video>" if in_memory else os.fspath(source)
+        self.name = name or called
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
         self._source, self._live = source, isinstance(source, int)
         try:
@@ -212,7 +225,10 @@ class Video:
             self._stream.thread_type = "AUTO"
         self.origin = (self.container.start_time or 0) / 1_000_000
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.info = Info(self._length(), float(rate) if rate else None, bool(self.container.streams.audio))
+        length = None if self._live or self.container.duration is None else self.container.duration / 1_000_000
+        if not self._live and self._stream.duration is not None:
+            length = float(self._stream.duration * self._stream.time_base)
+        self.info = Info(length, float(rate) if rate else None, bool(self.container.streams.audio))
         self._packets: int | None = 0
         """Packets of the stream so far; None after seeking."""
         self._last_packet = 0  # time stamp of the last packet that is to be shown
@@ -244,12 +260,6 @@ class Video:
     def close(self) -> None:
         """Close the file or camera."""
         self.container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _timed(self, start: float) -> Iterator[tuple[float, Any]]:
         """Yield time and frame, from the last key frame before `start` on, and check the end of the file."""
@@ -302,13 +312,6 @@ class Video:
         if frame.pts is None:  # Some old files contain no stamps.
             return 0.0 if last is None else last + 1 / (self.info.rate or 25)
         return float(frame.pts * frame.time_base) - self.origin
-
-    def _length(self) -> float | None:
-        if self._live:
-            return None
-        if self._stream.duration is not None:
-            return float(self._stream.duration * self._stream.time_base)
-        return None if self.container.duration is None else self.container.duration / 1_000_000
 
     def seek(self, start: float) -> None:
         """Seek to the key frame before `start`, in seconds; has no effect on a video that does not support it."""
@@ -413,26 +416,6 @@ def _ebml_size(data: bytes, place: int) -> tuple[int | None, int]:
     return (None if width > 8 or value == (1 << 7 * width) - 1 else value), place + width
 
 
-def frames(
-    source: Any,
-    *,
-    every: int = 1,
-    fps: float | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    threads: int = 1,
-    stream: int | None = None,
-) -> Iterator[VideoFrame]:
-    """Open a video or camera and yield its frames; see `Video` and `Sampling`.
-
-    Raises SourceError: the source cannot be opened, or is truncated (after the last frame that could be decoded); ConfigError:
-    invalid sampling.
-    """
-    sampling = Sampling(every, fps, start, end, stream)
-    with Video(source, threads=threads, stream=stream) as video:
-        yield from video.frames(sampling)
-
-
 def is_video(source: Any) -> bool:
     """Return whether a path, or the bytes of a file, are a video by their content, or else by the extension."""
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -463,10 +446,6 @@ def looks_like_video(head: bytes) -> bool | None:
         return True
     images = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"\xff\x0a", b"\0\0\0\x0cJXL ")
     return False if head.startswith(images) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") else None
-
-
-def _name(source: Any) -> str:
-    return "<video>" if isinstance(source, (bytes, bytearray, memoryview, io.IOBase)) else os.fspath(source)
 
 
 def _open(source: Any, name: str) -> Any:

@@ -77,7 +77,7 @@ class Recorder:
         import av
 
         if self._stream is None:
-            self._begin(pixels.shape[1], pixels.shape[0])
+            self._begin(*pixels.shape[1::-1])
         if pixels.shape[1::-1] != self._size:
             pixels = np.asarray(Image.fromarray(pixels).resize(self._size))
         tall, wide = pixels.shape[0] % 2, pixels.shape[1] % 2

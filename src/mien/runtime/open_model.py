@@ -11,8 +11,7 @@ import numpy as np
 from .. import cards
 from ..cards import FOUND, Card, contracts, input_name, no_weights, sha256
 from ..errors import TORCH_SIDE, WeightsError, needs
-from ..io.model_files import model_file
-from ..io.urls import is_url
+from ..io.urls import is_url, model_file
 from ..registry import lookup
 from .devices import Device
 from .onnx import Batch, OnnxRuntime
@@ -46,7 +45,7 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     Args:
         model: name of a bundled model or of the zoo (`zoo:NAME`), a card (`.toml`), a weights file (`.onnx` with an embedded or
             adjacent card, `.safetensors` or OpenVINO `.xml` with an adjacent card), a training run, of which the best weights
-            are used, or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.model_files`).
+            are used, or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.urls`).
         threads: threads used inside one call.
 
     Raises:

@@ -2,8 +2,8 @@
 
     settings → readers (models) → batcher (images), jobs (videos), streams (cameras) → app (routes)
 
-`admission` checks access, `bodies` and `requests` limit and decode what arrives, `options` and `openapi` hold the models of
-requests and responses, `problems` the errors. docs/serving.md describes the interface and its threat model.
+`admission` checks access, `requests` limits and decodes what arrives, `schemas` holds the models of requests and responses,
+`problems` the errors. docs/serving.md describes the interface and its threat model.
 """
 
 from ..errors import MissingExtra

@@ -14,25 +14,43 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
+from PIL import Image
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response, StreamingResponse
 
+from ..errors import ConfigError, SourceError
+from ..explaining import explain
+from ..faces.alignment import apply, invert
 from ..inference.results import columns
-from ..io.images import sample
+from ..io.decoding import decode
+from ..io.images import DecodedImage, sample
 from ..io.provenance import VERSION
 from ..types import json_schema
-from . import explanations, metrics, openapi, problems, requests
+from . import metrics, problems, requests
 from .admission import POLICY, Admission
 from .batcher import Batcher
-from .bodies import Budget, blocks, form, media_type
-from .jobs import ACTIVE, Jobs, JobState
+from .jobs import Jobs
 from .metrics import Metrics
-from .openapi import of_json, responses
-from .options import Options, VideoOptions
-from .problems import Problem
+from .problems import Problem, busy
 from .readers import Readers
+from .requests import Budget, File, blocks, form, media_type
+from .schemas import (
+    ACTIVE,
+    Explained,
+    ExplainOptions,
+    Heat,
+    JobState,
+    Options,
+    Region,
+    VideoOptions,
+    document,
+    of_json,
+    responses,
+    uploads,
+)
 from .settings import Settings
 from .streams import Streams
 
@@ -44,6 +62,8 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 """Media types of the page's files; those of the operating system differ between machines."""
 
 SETTINGS = "MIEN_SERVING"  # environment variable that passes the `Settings` to worker processes
+CELLS = 24  # maximum number of cells along each side of the map of an explanation
+WAITING = 8  # maximum number of explanations, including the one under way
 TIDY = 5.0  # seconds between two removals of expired jobs
 
 DOCS_POLICY = POLICY.replace("img-src 'self' blob:", "img-src 'self' blob: data:").replace(
@@ -79,10 +99,11 @@ def create(settings: Settings | None = None) -> FastAPI:
     _pages(app)
     _operations(app)
     _images(app)
+    _explanations(app)
     _videos(app)
     app.add_api_websocket_route("/v1/stream", state.streams.serve)
     base = app.openapi
-    app.openapi = functools.cache(lambda: openapi.document(base()))  # pyrefly: ignore
+    app.openapi = functools.cache(lambda: document(base()))  # pyrefly: ignore
     if settings.cors:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors, allow_methods=["GET", "POST", "DELETE"],
@@ -181,7 +202,7 @@ def _operations(app: FastAPI) -> None:
 def _images(app: FastAPI) -> None:
     """Add inference on images."""
     found = {200: of_json("Results", "One result per image, also for images that cannot be read.")}
-    upload = openapi.upload(Options, "images", "image/*", found, many=True)
+    upload = uploads(Options, "images", "image/*", found, many=True)
 
     @app.post("/v1/predict", tags=["images"], summary="Run inference on images", **upload)
     async def predict(request: Request) -> Response:
@@ -192,13 +213,60 @@ def _images(app: FastAPI) -> None:
             lines = await state.batcher.read(files, options, budget)
         return Response('{"results": [' + ",\n".join(lines) + "]}", media_type="application/json")
 
-    explanations.install(app)
+
+def _explanations(app: FastAPI) -> None:
+    """Add explanations. One face is explained at a time, and a few requests may wait."""
+    state, here = app.state, 0
+    found = {200: of_json("Explained", "Importance of the parts of the face.")}
+    upload = uploads(ExplainOptions, "images", "image/*", found, many=True)
+
+    @app.post("/v1/explain", tags=["images"], summary="Explain the prediction of a face by occlusion", **upload)
+    async def explanation(request: Request) -> Response:
+        nonlocal here
+        limits = state.settings.limits
+        if here >= WAITING:
+            raise busy("too many explanations are waiting; retry later", 5)
+        here += 1
+        try:
+            with state.budget.charged() as budget:
+                [file], options = await requests.images(request, state.settings, budget, ExplainOptions, most=1)
+                try:
+                    async with asyncio.timeout(limits.seconds):  # after which the thread, and only it, continues
+                        answer = functools.partial(_explained, state.readers, file, options, limits.pixels)
+                        return await asyncio.get_running_loop().run_in_executor(state.explaining, answer)
+                except TimeoutError:
+                    detail = f"the explanation took longer than {limits.seconds:g} seconds; retry later"
+                    raise Problem("time-out", detail, {"Retry-After": "5"}) from None
+        finally:
+            here -= 1
+
+
+def _explained(readers: Readers, file: File, options: ExplainOptions, pixels: int) -> Response:
+    key = readers.key(options)
+    if options.label is not None and options.label not in readers.cards[key.model].labels:
+        raise Problem("invalid", f"{key.model} has no label {options.label[:60]!r}")
+    if file.url is not None:
+        raise Problem("invalid", "explanations do not fetch URLs; send the image itself")
+    try:
+        image = DecodedImage(decode(file.data, file.name, pixels)[0], file.name)
+        found = explain(readers(key), image, method="occlusion", target=options.label, face=options.face)
+    except (SourceError, ConfigError) as error:
+        raise Problem("invalid", str(error).replace(" or raise max_pixels", "")) from None
+    side = found.heat.shape[0]
+    cells = min(side, CELLS)
+    small = np.asarray(Image.fromarray(found.heat.astype(np.float32)).resize((cells, cells), Image.Resampling.BOX))
+    corners = apply(invert(found.matrix), np.array([[0, 0], [side, 0], [0, side]]) - 0.5).round(2).tolist()
+    strength = round(max(found.strength or 0.0, 0.0), 4)
+    heat = Heat(values=small.astype(float).round(4).tolist(), strength=strength, corners=corners)
+    regions = [Region(name=name, importance=round(value, 4)) for name, value in found.regions.items()]
+    explained = Explained(label=found.label, probability=found.probability, regions=regions, map=heat)
+    return Response(explained.model_dump_json(), media_type="application/json")
 
 
 def _videos(app: FastAPI) -> None:
     """Add video jobs."""
     started = {202: of_json("JobState", "The job; the Location header has its address.")}
-    upload = openapi.upload(VideoOptions, "video", "video/*", started)
+    upload = uploads(VideoOptions, "video", "video/*", started)
 
     @app.post("/v1/predict/video", tags=["videos"], summary="Start a video job", status_code=202, **upload)
     async def predict_video(request: Request) -> Response:

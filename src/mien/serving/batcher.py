@@ -22,11 +22,11 @@ from ..inference.results import json_line
 from ..io.sources import Frame
 from ..io.urls import fetch
 from ..types import Group, Points
-from .bodies import Budget, File
 from .metrics import Metrics
-from .options import Options
 from .problems import Problem, busy, unforeseen
 from .readers import Key, Readers
+from .requests import Budget, File
+from .schemas import Options
 from .settings import Settings
 
 PIXELS = 32_000_000  # pixels that a thread decodes before inference: bounds the memory of a batch

@@ -25,9 +25,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import MienError
 from ..inference.baseline import Baseline
@@ -35,40 +32,13 @@ from ..inference.results import json_line
 from ..io.sources import Clip
 from ..io.video import Sampling
 from ..types import Result
-from .metrics import Metrics
-from .options import VideoOptions
+from .metrics import Metrics, process_exists
 from .problems import Problem, busy, unforeseen
-from .processes import process_exists
 from .readers import Key, Readers
+from .schemas import ACTIVE, JobState, VideoOptions
 from .settings import Settings
 
 ID = re.compile(r"[0-9a-f]{32}")
-
-Status = Literal["waiting", "running", "done", "failed", "canceled"]
-ACTIVE = ("waiting", "running")
-
-
-class JobState(BaseModel):
-    """The state of a video job."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
-
-    id: str = Field(description="Random id; it grants access to the results.")
-    name: str = Field(description="File name of the upload.")
-    status: Status = Field(
-        description="`done`, `failed` (see `message`) and `canceled` are final; all three keep their results."
-    )
-    progress: float | None = Field(ge=0, le=1, description="Share processed; null if the length of the video is unknown.")
-    frames: int = Field(0, ge=0, description="Frames processed.")
-    faces: int = Field(0, ge=0, description="Faces in these frames.")
-    time: float = Field(0.0, description="Position in the video in seconds.")
-    created: float = Field(0.0, description="Unix time of creation.")
-    message: str | None = Field(None, description="Why the job failed, or a remark on its results.")
-
-    def but(self, **values: object) -> "JobState":
-        """Return a copy with other values."""
-        return self.model_copy(update=values)
-
 
 _Task = tuple[Key, Sampling, VideoOptions]
 

@@ -14,8 +14,8 @@ from ..inference.options import DEFAULTS
 from ..inference.recognizer import Recognizer
 from ..runtime.devices import use
 from ..runtime.open_model import Runtime, open_model
-from .options import Options
 from .problems import Problem
+from .schemas import Options
 from .settings import Settings
 
 DETECTORS = 8  # detectors kept open, one for each combination of `min_size` and `small_faces`

@@ -25,10 +25,10 @@ from ..inference.results import json_line
 from ..io.sources import Frame
 from .admission import allows
 from .metrics import Metrics
-from .options import StreamOptions
 from .problems import Problem, busy, unforeseen
 from .readers import Readers
 from .requests import parse_object
+from .schemas import StreamOptions
 from .settings import Settings
 
 OPENING = 10.0  # time limit of the first message in seconds

@@ -223,7 +223,7 @@ def interval(setting: str, metric: str, values: Sequence[float]) -> Pooled:
 def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
     """Yield test metrics of finished runs over folds, each image predicted by the run that tests on it, kept in `test`."""
     from ..evaluation import evaluate
-    from ..evaluation.compare.statistics import rate
+    from ..evaluation.compare import rate
     from .data import open_split
 
     reports: dict[int, list[Any]] = {}

@@ -4,7 +4,8 @@ Pillow draws shapes with hard edges and without transparency. Here a shape is dr
 and a color is blended through it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,17 +13,14 @@ from PIL import Image, ImageDraw
 Ink = tuple[int, int, int]  # red, green and blue, 0 … 255
 DARK: Ink = (18, 21, 26)  # color of plates and of the halo around lines, which keeps them visible on any background
 Move = Callable[[np.ndarray], list[tuple[float, float]]]  # points (P, 2) of the canvas → points of a finer mask
-Shape = Callable[[ImageDraw.ImageDraw, Move, int], None]  # draws a shape into a mask, which is finer by this factor
 
 
 def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alpha: float = 1) -> None:
     """Fill a rectangle (left, top, right, bottom) with round corners."""
-
-    def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int) -> None:
-        (left, top), (right, bottom) = move(np.reshape(box, (2, 2)))
+    corners = np.reshape(box, (2, 2))
+    with _mask(canvas, corners, 0, ink, alpha) as (pen, move, finer):
+        (left, top), (right, bottom) = move(corners)
         pen.rounded_rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), radius * finer, 255)
-
-    _stamp(canvas, np.reshape(box, (2, 2)), 0, shape, ink, alpha)
 
 
 def frame(canvas: Image.Image, box: np.ndarray, ink: Ink, stroke: float, *, dashed: bool = False) -> None:
@@ -33,47 +31,38 @@ def frame(canvas: Image.Image, box: np.ndarray, ink: Ink, stroke: float, *, dash
 
 def lines(canvas: Image.Image, paths: list[np.ndarray], ink: Ink, stroke: float) -> None:
     """Draw lines through (P, 2) points, on a dark halo."""
-    points = np.concatenate(paths)
     for width, color, alpha in ((2 * stroke, DARK, 0.5), (stroke, ink, 1)):
-
-        def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int, width: float = width) -> None:
+        with _mask(canvas, np.concatenate(paths), width, color, alpha) as (pen, move, finer):
             for path in paths:
                 pen.line(move(path), 255, max(round(width * finer), 1), "curve")
-
-        _stamp(canvas, points, width, shape, color, alpha)
 
 
 def dots(canvas: Image.Image, points: np.ndarray, ink: Ink, radius: float) -> None:
     """Draw discs at (P, 2) points, on a faint dark halo."""
     for reach, color, alpha in ((1.7 * radius, DARK, 0.35), (radius, ink, 0.9)):
-
-        def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int, reach: float = reach) -> None:
+        with _mask(canvas, points, reach, color, alpha) as (pen, move, finer):
             for point in move(points):
                 pen.circle(point, reach * finer, 255)
-
-        _stamp(canvas, points, reach, shape, color, alpha)
 
 
 def chip(canvas: Image.Image, center: tuple[float, float], ink: Ink, radius: float, *, hollow: bool = False) -> None:
     """Draw a disc, or a ring."""
-
-    def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int) -> None:
+    with _mask(canvas, np.array([center]), radius, ink) as (pen, move, finer):
         (middle,) = move(np.array([center]))
-        width = max(round(0.4 * radius * finer), 1)
-        pen.circle(middle, radius * finer, 0 if hollow else 255, 255, width)
-
-    _stamp(canvas, np.array([center]), radius, shape, ink, 1)
+        pen.circle(middle, radius * finer, 0 if hollow else 255, 255, max(round(0.4 * radius * finer), 1))
 
 
-def _stamp(canvas: Image.Image, points: np.ndarray, reach: float, shape: Shape, ink: Ink, alpha: float) -> None:
-    """Blend `ink` through the mask of a shape within `reach` of these points."""
+@contextmanager
+def _mask(
+    canvas: Image.Image, points: np.ndarray, reach: float, ink: Ink, alpha: float = 1
+) -> Generator[tuple[ImageDraw.ImageDraw, Move, int]]:
+    """Yield a pen for a mask within `reach` of these points, which is finer by a factor, and blend `ink` through it."""
     left, top = (int(low) for low in np.maximum(np.floor(points.min(0) - reach) - 1, 0))
     right, bottom = (int(high) for high in np.minimum(np.ceil(points.max(0) + reach) + 1, canvas.size))
-    if right <= left or bottom <= top:
-        return
-    finer = 4 if (right - left) * (bottom - top) < 500_000 else 2  # finer edges of a large shape are not visible
-    mask = Image.new("L", ((right - left) * finer, (bottom - top) * finer))
-    shape(ImageDraw.Draw(mask), lambda points: [(x, y) for x, y in ((points - [left, top]) * finer).tolist()], finer)
+    width, height = max(right - left, 1), max(bottom - top, 1)  # all of it may be outside
+    finer = 4 if width * height < 500_000 else 2  # finer edges of a large shape are not visible
+    mask = Image.new("L", (width * finer, height * finer))
+    yield ImageDraw.Draw(mask), lambda points: [(x, y) for x, y in ((points - [left, top]) * finer).tolist()], finer
     mask = mask.reduce(finer)
     canvas.paste(ink, (left, top), mask if alpha == 1 else mask.point([round(value * alpha) for value in range(256)]))
 

@@ -11,24 +11,159 @@ Training runs of one configuration that differ only in seed and fold form a reci
 seed is computed over its folds together, the mean over seeds is compared, and the bootstrap resamples seeds as well.
 """
 
+import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
 
 from ... import metrics as m
+from ...config import flattened
 from ...data.datasets import Dataset
 from ...errors import ConfigError
 from ...io.files import write_file
 from .. import evaluate
 from ..predictors import PEER, split_output
 from ..report import Report
-from .pages import RECIPE_COLUMNS, html, latex, markdown, recipe_rows
-from .recipes import Entry, named, recipes
-from .rows import costs, row_of, write_rows, write_table
-from .statistics import Difference, Value, difference, rate
+from ..report.metrics import Metric
+from ..report.metrics import metric as metric_named
+from ..report.predictions import Predictions
+from .tables import RECIPE_COLUMNS, costs, html, latex, markdown, recipe_rows, row_of, write_rows, write_table
+
+Runs = Mapping[Any, Sequence[Report]]  # seed → the evaluations of its folds
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A metric of one model or recipe: the mean over seeds and the ends of its 95 % interval, over images (persons) and seeds.
+
+    `deviation` is the standard deviation over seeds (n − 1), None for one seed.
+    """
+
+    value: float
+    low: float
+    high: float
+    deviation: float | None = None
+    seeds: int = 1
+    folds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A metric of a model minus that of the reference, on the images of both; None without common images.
+
+    `low` and `high` are the ends of the 95 % interval, `p` is two-sided, `test` is `McNemar`, or the bootstrap with what it
+    resamples.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    test: str = ""
+
+    @property
+    def stars(self) -> str:
+        """`***`, `**` or `*` for p below .001, .01 or .05."""
+        return "" if self.p is None else "*" * sum(self.p < level for level in (0.05, 0.01, 0.001))
+
+    def with_p(self, value: float) -> Self:
+        """Return it with a corrected p value."""
+        return replace(self, p=None if math.isnan(value) else value)
+
+
+def rate(runs: Runs, metrics: Sequence[str]) -> dict[str, Value]:
+    """Return the metrics of the runs of one model or recipe; undefined metrics are missing."""
+    tables = _tables(runs)
+    found = {}
+    for name in metrics:
+        try:
+            rated, terms, values = _rated(tables, name)
+        except ConfigError:
+            continue
+        if not np.isfinite(values).any():
+            continue
+        if all(np.array_equal(table.sample, tables[0].sample) for table in tables):
+            drawn = _drawn(terms, rated, tables[0].clusters)
+        else:
+            seeds = zip(terms, rated, tables, strict=True)
+            drawn = np.concatenate([_drawn([one], [which], table.clusters) for one, which, table in seeds])
+        mean, deviation = m.mean_and_deviation(values)
+        folds = max(len(reports) for reports in runs.values())
+        found[name] = Value(mean, *m.interval(drawn), deviation if len(values) > 1 else None, len(values), folds)
+    return found
+
+
+def difference(reference: Runs, other: Runs, name: str) -> Difference:
+    """Return the difference of a metric on the common images, with interval and p value (not corrected).
+
+    A model with one run whose persons are unknown is tested by McNemar's exact test for the accuracy; otherwise by the paired
+    bootstrap over images or persons, and over seeds where there are several.
+    """
+    sides = [_tables(runs) for runs in (reference, other)]
+    usable = [table.sample[table.counted | (table.label == "")].tolist() for side in sides for table in side]
+    common = set.intersection(*map(set, usable))
+    sides = [[_aligned(table, common) for table in side] for side in sides]
+    first, undefined = sides[0][0], Difference(None, p=math.nan)
+    if not len(first):
+        return undefined
+    try:
+        (before, before_terms, reference_values), (after, after_terms, values) = (_rated(side, name) for side in sides)
+    except ConfigError:
+        return undefined
+    value = float(np.mean(values) - np.mean(reference_values))
+    if not math.isfinite(value):
+        return undefined
+    drawn = _drawn(after_terms, after, first.clusters, seed=1) - _drawn(before_terms, before, first.clusters, seed=2)
+    p = m.two_sided_p(drawn)
+    seeds = max(map(len, sides))
+    test = f"bootstrap over {'images' if first.clusters is None else 'subjects'}{' and seeds' if seeds > 1 else ''}"
+    if name == "accuracy" and first.clusters is None and seeds == 1:
+        right = [side[0].predicted == side[0].truth for side in sides]
+        counted = sides[0][0].counted & sides[1][0].counted
+        test, p = "McNemar", m.mcnemar(right[0][counted], right[1][counted])
+    return Difference(value, *m.interval(drawn), p, test)
+
+
+def _tables(runs: Runs) -> list[Predictions]:
+    """Return the predictions of each seed, its folds one after the other."""
+    return [
+        reports[0].predictions if len(reports) == 1 else Predictions.concatenate([each.predictions for each in reports])
+        for reports in runs.values()
+    ]
+
+
+def _rated(tables: Sequence[Predictions], name: str) -> tuple[list[Metric], list[np.ndarray], list[float]]:
+    """Return a metric for each table, its terms, and its value; raises ConfigError if a table lacks what it needs."""
+    metrics = [metric_named(name, table) for table in tables]
+    terms = [one.terms(table) for one, table in zip(metrics, tables, strict=True)]
+    return metrics, terms, [float(one.formula(each.sum(0))) for one, each in zip(metrics, terms, strict=True)]
+
+
+def _aligned(table: Predictions, samples: set[str]) -> Predictions:
+    """Return the rows of these samples, in the order of their names."""
+    order = np.argsort(table.sample, kind="stable")
+    return table.take(order[[name in samples for name in table.sample[order].tolist()]])
+
+
+def _drawn(terms: Sequence[np.ndarray], metrics: Sequence[Metric], cluster: np.ndarray | None, seed: int = 0) -> np.ndarray:
+    """Return (D,) means over seeds of a metric, resampled over images or persons, and over seeds where there are several.
+
+    All calls draw the same images; `seed` decides which seeds are drawn.
+    """
+    widths = np.cumsum([each.shape[1] for each in terms])[:-1]
+    sums = np.split(m.bootstrap(np.concatenate(terms, 1), cluster), widths, axis=1)
+    values = np.stack([one.formula(each) for one, each in zip(metrics, sums, strict=True)], 1)
+    if values.shape[1] == 1:
+        return values[:, 0]
+    chosen = np.random.default_rng(seed).integers(0, values.shape[1], values.shape)
+    return np.take_along_axis(values, chosen, 1).mean(1)
+
 
 __all__ = ["Cell", "Comparison", "Difference", "Value", "compare"]
 
@@ -105,6 +240,102 @@ class Comparison:
         return next(cell.report for (name, _), cell in self.cells.items() if name == model)
 
 
+# Fields of a run's configuration that do not make another recipe.
+VARIED = {
+    "seed", "data.fold", "out", "resume", "workers", "threads", "device", "devices", "name", "about", "data.root", "data.cache",
+}  # fmt: skip
+SHOWN = 3  # maximum number of differing fields in a name
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One evaluation in a comparison."""
+
+    report: Report
+    head: str  # requested output, or empty
+    column: str
+    folder: str  # name of the folder of its evaluations
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The card of the model; empty for one without."""
+        return self.report.about["model"].get("card", {})
+
+    @property
+    def seed(self) -> Any:
+        """Seed of the run, None if unknown."""
+        return self.card.get("training", {}).get("seed")
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Fields of the run's configuration, without `VARIED`; those of the card for a model outside a run's folder."""
+        run = (self.report.about.get("run") or {}).get("config")
+        own = ("network", "input", "crop", "labels", "data", *(("origin",) if "members" in self.card else ()))
+        stated = run or {key: self.card[key] for key in own if key in self.card}
+        fields = {key: value for key, value in flattened(stated).items() if key not in VARIED}
+        return fields | {"output": self.head} if self.head else fields
+
+
+def named(entries: Sequence[Entry]) -> list[str]:
+    """Return a name for each entry, equal for the entries of one model on several datasets.
+
+    Models with the same name are distinguished by seed, fold and the fields of their configurations that differ; ConfigError:
+    two models cannot be distinguished.
+    """
+    plain = [entry.report.about["model"]["name"] for entry in entries]
+    found = [f"{name}, output {entry.head}" if entry.head else name for name, entry in zip(plain, entries, strict=True)]
+    tags = (
+        lambda group: _differences([entry.configuration for entry in group]),
+        lambda group: [f"seed {entry.seed}" for entry in group],
+        lambda group: [f"fold {entry.card.get('training', {}).get('fold')}" for entry in group],
+    )
+    for tag in tags:
+        for name, rows in _groups(found).items():
+            several = len({entries[row].folder for row in rows}) > 1
+            if several and len(set(texts := tag([entries[row] for row in rows]))) > 1:
+                for row, text in zip(rows, texts, strict=True):
+                    found[row] = f"{name}, {text}" if text else name
+    for name, rows in _groups(found).items():
+        if len({entries[row].folder for row in rows}) > 1:
+            raise ConfigError(f"two models are named {name!r}; give them different names in their cards", value=name)
+    return found
+
+
+def recipes(names: Sequence[str], entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
+    """Return name of a recipe → its models: the runs of one configuration; every other model is its own recipe."""
+    groups: dict[str, list[str]] = {}
+    for name, entry in zip(names, entries, strict=True):
+        trained = entry.seed is not None  # A training run, or an ensemble of runs of one seed, may belong to a recipe.
+        key = json.dumps(entry.configuration, sort_keys=True, default=str) if trained else name
+        groups.setdefault(key, []).append(name)
+    taken, found = Counter[str](), {}
+    for key, members in groups.items():
+        title = key if key in members else members[0].partition(", seed ")[0].partition(", fold ")[0]
+        taken[title] += 1
+        found[f"{title} ({taken[title]})" if taken[title] > 1 else title] = tuple(dict.fromkeys(members))
+    return found
+
+
+def _groups(names: Iterable[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        found.setdefault(name, []).append(row)
+    return found
+
+
+def _differences(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the fields that distinguish configurations, as `optim.lr=0.001`: as few as needed, the network first."""
+    keys = dict.fromkeys(["model.name", *(key for each in configurations for key in each)])
+    unlike = [key for key in keys if len({str(each.get(key)) for each in configurations}) > 1]
+    shown: list[str] = []
+    texts = [""] * len(configurations)
+    for key in unlike[: 10 * SHOWN]:
+        more = [", ".join(f"{name}={each.get(name)}" for name in [*shown, key]) for each in configurations]
+        if len(set(more)) > len(set(texts)) and len(shown) < SHOWN:
+            shown, texts = [*shown, key], more
+    return texts
+
+
 def compare(
     models: Sequence[Any],
     datasets: Mapping[str, Dataset | Callable[[Any], Dataset]],
@@ -130,7 +361,8 @@ def compare(
     out, entries = Path(out), []
     for place, given in enumerate(models):
         model, head = split_output(given)
-        folder = slug(_given_name(given)) or f"model{place}"
+        own = getattr(given, "name", None) or getattr(given, "__name__", type(given).__name__)  # the same in every process
+        folder = slug(str(given) if isinstance(given, (str, Path)) else own) or f"model{place}"
         for column, data in datasets.items():
             report = evaluate(
                 model,
@@ -205,13 +437,6 @@ def _inputs(
         advice = "Give their cards the crop that they were trained with"
         warnings.append(f"{column}: not comparable, {saw}: {', '.join(uncut)}. {advice}")
     return tuple(warnings), frozenset(unlike)
-
-
-def _given_name(model: Any) -> str:
-    """Return the name of a model before it is opened, the same in every process."""
-    if isinstance(model, (str, Path)):
-        return str(model)
-    return getattr(model, "name", None) or getattr(model, "__name__", type(model).__name__)
 
 
 def slug(text: str) -> str:

@@ -8,17 +8,26 @@ report.write()                                   # metrics.json, report.html, fi
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...errors import DatasetError
+import numpy as np
+
+from ...cards import ASSETS
+from ...errors import DatasetError, needs
 from ...io.files import write_file
+from ...visualization.pages import data_uri, decimal, percent
 from ...visualization.plotting import require_matplotlib
-from .metrics import measure
+from .metrics import CUTS, HEADLINE, measure
+from .plots import inline_svg, shown_columns, write_figures
 from .predictions import Predictions, read_predictions
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = ["EVALUATION", "PREDICTIONS", "Report"]
 
@@ -28,6 +37,11 @@ METRICS = "metrics.json"
 PAGE = "report.html"
 EXTRA = "figures/extra"
 PNG = b"\x89PNG\r\n\x1a\n"
+FIGURES = {
+    "reliability": "Accuracy and number of predictions by confidence",
+    "risk_coverage": "Share of errors among the most confident predictions",
+    "learning_curves": "Loss and validation metrics over the epochs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,35 +121,94 @@ class Report:
     @staticmethod
     def require_page() -> None:
         """Raise MissingExtra early if jinja2 or matplotlib is not installed."""
-        from . import html  # noqa: F401
-
+        environment(autoescape=True)
         require_matplotlib()
 
     def html(self) -> str:
-        """Return the self-contained page; raises MissingExtra without jinja2 or matplotlib."""
-        from .html import page
-
-        return page(self)
+        """Return the page, without scripts or network access; raises MissingExtra without jinja2 or matplotlib."""
+        figures, confusion = self.figures, None
+        if "confusion" in figures:
+            columns, counts = shown_columns(figures["classes"], np.array(figures["confusion"]))
+            confusion = {"columns": columns, "rows": dict(zip(figures["classes"], counts.tolist(), strict=True))}
+        extra: dict[str, list[Extra]] = {}
+        for image in self.extra:
+            extra.setdefault(image.section, []).append(image)
+        templates = environment(autoescape=True, figure=decimal, percent=percent, plain=_plain, image=data_uri)
+        return templates.get_template("report.html").render(
+            title=self.title,
+            figures=figures,
+            about=self.about,
+            headline=HEADLINE,
+            confusion=confusion,
+            drawings={name: inline_svg(self, name, says) for name, says in FIGURES.items()},
+            mistakes=self._mistakes(),
+            extra=extra,
+            units_of=CUTS,
+            command=shlex.join(self.about["command"]),
+            facts=_facts,
+        )
 
     def write(self, *, page: bool = True) -> None:
         """Write `metrics.json`, and if `page` is set `report.html` and `figures/`.
 
         Raises ConfigError if the disk is full or the folder is not writable, MissingExtra without jinja2 or matplotlib.
         """
-        text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)
-        write_file(self.folder / METRICS, text + "\n", errors="backslashreplace")
-        if page:
-            from .plots import write_figures
-
-            write_figures(self)
-            write_file(self.folder / PAGE, self.html(), errors="backslashreplace")
-
-    def _headline(self) -> dict[str, Any]:
         model, data = self.about["model"], self.about["dataset"]
-        return {
+        about = {
             **{key: model.get(key) for key in ("name", "version", "sha256", "output")},
             "dataset": data["name"],
             **{key: data[key] for key in ("split", "protocol", "digest", "flaws")},
             "views": len(self.about["identity"]["views"]),
             "mapping": self.about["mapping"]["says"],
         }
+        text = json.dumps({"about": about, **self.figures}, indent=1, ensure_ascii=False)
+        write_file(self.folder / METRICS, text + "\n", errors="backslashreplace")
+        if page:
+            write_figures(self)
+            write_file(self.folder / PAGE, self.html(), errors="backslashreplace")
+
+    def _mistakes(self) -> list[dict[str, Any]]:
+        table = self.predictions
+        row_of = {name: row for row, name in enumerate(table.sample.tolist())}
+        found = []
+        for each in self.about.get("mistakes", ()):
+            path, row = self.folder / each["file"], row_of.get(each["sample"])
+            if row is not None and path.is_file():
+                facts = {"content": path.read_bytes(), "sample": each["sample"], "label": str(table.label[row])}
+                predicted = table.classes[table.predicted[row]]
+                found.append(facts | {"predicted": predicted, "confidence": f"{table.confidence[row]:.0%}"})
+        return found
+
+
+def environment(*, autoescape: bool, **filters: Callable[..., str]) -> "jinja2.Environment":
+    """Return the environment of the package's templates; raises MissingExtra without jinja2."""
+    with needs("eval", "jinja2"):
+        import jinja2
+
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    loader = jinja2.FileSystemLoader(ASSETS / "templates")
+    found = jinja2.Environment(loader=loader, autoescape=autoescape, keep_trailing_newline=not autoescape, **options)
+    found.filters |= filters
+    return found
+
+
+def _facts(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a nested table as lines of name and text, without empty ones."""
+    lines: list[tuple[str, str]] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            lines += _facts(value, f"{name}, ")
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+            lines.append((name, f"{len(value)} entries"))
+        elif value not in (None, "", [], ()):
+            lines.append((name, _plain(value)))
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -172,7 +172,15 @@ def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = No
     `own_metric`.
     """
     counted = table.take(np.flatnonzero(table.counted))
-    found: Figures = {"counts": _counts(table, counted), "intervals": "images" if counted.clusters is None else "subjects"}
+    counts = {
+        "images": len(table),
+        "unlabeled": int((table.label == "").sum()),
+        OTHER_CLASS: int((table.status == OTHER_CLASS).sum()),
+        **{status: int((counted.status == status).sum()) for status in (NO_FACE, UNREADABLE)},
+        "official": len(counted),
+        "answered": int((counted.status == OK).sum()),
+    }
+    found: Figures = {"counts": counts, "intervals": "images" if counted.clusters is None else "subjects"}
     if table.classes and len(counted):
         found |= _classification(counted)
         found["groups"] = {name: _group(counted, column) for name, column in counted.groups.items()}
@@ -183,18 +191,6 @@ def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = No
     if own:
         found["own"] = {name: own_metric(name, table) for name in own}
     return plain(found)
-
-
-def _counts(table: Predictions, counted: Predictions) -> Figures:
-    return {
-        "images": len(table),
-        "unlabeled": int((table.label == "").sum()),
-        OTHER_CLASS: int((table.status == OTHER_CLASS).sum()),
-        NO_FACE: int((counted.status == NO_FACE).sum()),
-        UNREADABLE: int((counted.status == UNREADABLE).sum()),
-        "official": len(counted),
-        "answered": int((counted.status == OK).sum()),
-    }
 
 
 class _Sums:

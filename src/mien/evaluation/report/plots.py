@@ -123,6 +123,7 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     for number, (name, rows) in enumerate(runs.items()):
         if not rows:
             continue
+        short = name if len(name) <= 32 else "…" + name[-31:]
         keys = list(dict.fromkeys(key for row in rows for key in row))
         losses = [key for key in keys if key == "loss" or key.startswith("loss ") or key.endswith(("validation_loss", "nll"))]
         metrics = [key for key in keys if key.rpartition(".")[2] in VALIDATED or key.endswith("train_accuracy")]
@@ -135,7 +136,7 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             for place, key in enumerate(shown):
                 training = key == "loss" or key.startswith("loss ") or key.endswith("train_accuracy")
                 style, color = "--" if training and not single else "-", COLORS[(place if single else number) % len(COLORS)]
-                label = key.removeprefix("loss ") if single else _short(name) if key == shown[-1] else None
+                label = key.removeprefix("loss ") if single else short if key == shown[-1] else None
                 axes.plot(epochs, [_number(row.get(key)) for row in rows], style, color=color, label=label, **look)
     for axes, title, place in ((left, "loss", "upper right"), (right, "accuracy and other metrics", "lower right")):
         axes.set(title=title, xlabel="epoch")
@@ -143,10 +144,6 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         if axes.lines:
             axes.legend(loc=place)  # The best place takes seconds to find.
     return figure
-
-
-def _short(name: str, limit: int = 32) -> str:
-    return name if len(name) <= limit else "…" + name[1 - limit :]
 
 
 def groups(report: Report) -> Figure:
