@@ -320,7 +320,7 @@ from mien import cli
 from mien.runtime import onnx
 
 opened, real = [], onnx._session
-onnx._session = lambda model, *rest: opened.append(model.rpartition("/")[2]) or real(model, *rest)
+onnx._session = lambda model, *rest: opened.append(str(model).rpartition("/")[2]) or real(model, *rest)
 status = cli.main()
 print(status, len(onnx._EARLY), *opened, file=sys.stderr)
 """
