@@ -117,7 +117,7 @@ def startup() -> str:
 
 def cold(commands: list[Path], rounds: int = 20) -> str:
     """Measure `mien predict` on one photo in new processes, of installations in turns, with bytecode as users have it."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     found: dict[Path, list[tuple[float, float]]] = {command: [] for command in commands}
     for number, command in itertools.product(range(1 + rounds), commands):
