@@ -2,6 +2,7 @@
 
     python -m benchmarks.run
     python -m benchmarks.run --fer-python v-fer/bin/python --node-dir node-peers      # beside two other packages
+    python -m benchmarks.run --cold before/bin/mien after/bin/mien     # the start of installed versions alone, in turns
 
 The runners of the other packages are in `../shared/peers`, whose README says how they are installed.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -64,14 +67,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fer-python", help="Python of the environment in which the package fer is installed")
     parser.add_argument("--node-dir", help="folder whose node_modules hold @vladmandic/human")
+    parser.add_argument("--cold", type=Path, nargs="+", help="commands mien of installations whose start alone is measured")
     parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>.md")
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     today = datetime.date.today().isoformat()
-    parts = [f"# {today}, {commit}\n\n{machine()}\n", startup(), stages(), meshes(), batching(), memory()]
+    parts = [f"# {today}, {commit}\n\n{machine()}\n"]
+    parts += [cold(args.cold)] if args.cold else [startup(), stages(), meshes(), batching(), memory()]
     if args.fer_python or args.node_dir:
         parts.append(peers(args.fer_python, args.node_dir))
-    path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}.md"
+    path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}{'-cold' if args.cold else ''}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts), encoding="utf-8")
     print(path)
@@ -108,6 +113,29 @@ def startup() -> str:
         ["`mien predict` on one photo, cold", run("-m", "mien", "predict", str(PHOTO), "--json")],
     ]
     return table("Start", ["command", "median"], rows)
+
+
+def cold(commands: list[Path], rounds: int = 20) -> str:
+    """Measure `mien predict` on one photo in new processes, of installations in turns, with bytecode as users have it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    found: dict[Path, list[tuple[float, float]]] = {command: [] for command in commands}
+    for number, command in itertools.product(range(1 + rounds), commands):
+        start = time.perf_counter()
+        process = subprocess.Popen([command, "predict", PHOTO, "--json"], env=environment, **silent)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = status
+        assert status == 0, command
+        found[command] += [(time.perf_counter() - start, used.ru_utime + used.ru_stime)] if number else []
+    rows = []
+    for command, times in found.items():
+        wall, processor = zip(*times, strict=True)
+        figures = (np.median(wall), min(wall), np.median(processor), min(processor))
+        rows.append([command.absolute().parts[-3], *(f"{1000 * each:.0f} ms" for each in figures)])
+    normal = os.sched_getscheduler(0) == os.SCHED_OTHER
+    note = f"{rounds} rounds after one that is not counted, at {'normal' if normal else 'real-time'} priority."
+    header = ["installation", "wall, median", "wall, least", "processor, median", "processor, least"]
+    return table("`mien predict` on one photo, cold, in turns", header, rows, note)
 
 
 def stages() -> str:

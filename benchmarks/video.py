@@ -115,7 +115,8 @@ def speed(folder: Path) -> Iterator[str]:
 
 
 CHILD = """
-import json, sys, time
+import json, os, sys, time
+os.sched_setaffinity(0, json.loads(sys.argv[3]))
 import mien
 read = mien.load(sys.argv[2])
 for line in sys.stdin:
@@ -123,38 +124,49 @@ for line in sys.stdin:
     count = sum(1 for _ in read.stream(sys.argv[1]))
     print(json.dumps([(time.perf_counter() - wall) / count, (time.process_time() - processor) / count]), flush=True)
 """
-"""Reads the clip once for each line of its input, and prints the seconds of wall and processor time a frame."""
+"""Reads the clip for each line of its input, on the given cores; prints the seconds of wall and processor time a frame."""
 
 
 def versions(folder: Path, earlier: Path, model: str, rounds: int = 9) -> Iterator[str]:
-    """Compare with an earlier version, in turns, each in a process of its own, with all measures; one thread a network call."""
-    clip = one_face(folder)
+    """Compare with an earlier version, in turns, each in a process of its own, with all measures; one thread a network call.
+
+    On one core, and on all: version 0.1 uses one, and threads that share caches add to each other's processor time.
+    """
+    clip, cores = one_face(folder), sorted(os.sched_getaffinity(0))
+    yield f"## This version (`{model}`) and {commit_of(earlier)} in turns, one face, 640 × 480, all measures, ms a frame\n"
+    yield "| | earlier, median | this, median | ratio | earlier, least | this, least | ratio | median of the ratios of a turn |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for where, chosen in (("one core", cores[-1:]), ("all cores", cores)):
+        told = in_turns(clip, {"earlier": (earlier, "mien-base"), "this": (ROOT, model)}, chosen, rounds)
+        for index, kind in enumerate(("wall", "processor")):
+            before, now = ([1e3 * each[index] for each in told[name]] for name in ("earlier", "this"))
+            cells = []
+            for a, b in ((statistics.median(before), statistics.median(now)), (min(before), min(now))):
+                cells += [f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"]
+            turns = statistics.median(a / b for a, b in zip(before, now, strict=True))
+            yield f"| {where}, {kind} | {' | '.join(cells)} | {turns:.2f} |"
+    yield f"\n{rounds} rounds of 120 frames, after one that is not counted; load {os.getloadavg()[0]:.1f} at the end.\n"
+
+
+def in_turns(
+    clip: Path, versions: dict[str, tuple[Path, str]], cores: list[int], rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds of wall and processor time a frame of each round, for checkouts and their models by name."""
+    told: dict[str, list[tuple[float, float]]] = {name: [] for name in versions}
     with contextlib.ExitStack() as stack:
         children: dict[str, subprocess.Popen[str]] = {}
-        for name, root, chosen in (("earlier", earlier, "mien-base"), ("this", ROOT, model)):
-            command = [sys.executable, "-c", CHILD, str(clip), chosen]
+        for name, (root, model) in versions.items():
+            command = [sys.executable, "-c", CHILD, str(clip), model, json.dumps(cores)]
             environment = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
             children[name] = stack.enter_context(
                 subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
-        told: dict[str, list[tuple[float, float]]] = {name: [] for name in children}
-        for _, (name, child) in itertools.product(range(1 + rounds), children.items()):
+        for number, (name, child) in itertools.product(range(1 + rounds), children.items()):
             assert child.stdin and child.stdout
             print(file=child.stdin, flush=True)
-            told[name].append(json.loads(child.stdout.readline()))
-    kinds = {"wall": 0, "processor": 1}
-    times = {(name, kind): [1e3 * one[i] for one in told[name][1:]] for name in told for kind, i in kinds.items()}
-    yield f"## This version (`{model}`) and {commit_of(earlier)} in turns, one face, 640 × 480, all measures, ms a frame\n"
-    yield "| | earlier, median | this, median | ratio | earlier, least | this, least | ratio | median of the ratios of a turn |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for kind in kinds:
-        before, now = times["earlier", kind], times["this", kind]
-        cells = []
-        for a, b in ((statistics.median(before), statistics.median(now)), (min(before), min(now))):
-            cells += [f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"]
-        turns = statistics.median(a / b for a, b in zip(before, now, strict=True))
-        yield f"| {kind} | {' | '.join(cells)} | {turns:.2f} |"
-    yield f"\n{rounds} rounds of 120 frames, after one that is not counted; load {os.getloadavg()[0]:.1f} at the end.\n"
+            found = json.loads(child.stdout.readline())
+            told[name] += [found] if number else []
+    return told
 
 
 def best(work: Callable[[], int]) -> tuple[float, float]:
@@ -187,7 +199,7 @@ def stages(clip: Path) -> dict[str, float]:
     assert landmarker is not None
     with contextlib.ExitStack() as stack:
         for holder, name, stage in (
-            (read.finder, "detector", "searching for faces (every 10th frame)"),
+            (type(read.finder.detector), "_faces", "searching for faces (every 10th frame)"),
             (landmarker, "locate", "mesh"),
             (read, "describe_with", "crop, expressions, blendshapes"),
             (following, "appearance", "appearance of faces"),

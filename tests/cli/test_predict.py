@@ -22,7 +22,7 @@ from command import mien as run_mien
 from PIL import Image, ImageOps
 
 import mien
-from mien.cli import ABANDONED, main
+from mien.cli import ABANDONED, NETWORKS, main
 from mien.faces.detection import DETECTORS
 from mien.io.decoding import TRUNCATED
 
@@ -312,3 +312,25 @@ def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     named = re.search(r"Face detector: (.*?) if each", shown)
     assert named and set(re.findall(r"[a-z-]+", named[1])) == set(DETECTORS)
+
+
+COLD = """
+import sys
+from mien import cli
+from mien.runtime import onnx
+
+opened, real = [], onnx._session
+onnx._session = lambda model, *rest: opened.append(str(model).rpartition("/")[2]) or real(model, *rest)
+status = cli.main()
+print(status, len(onnx._EARLY), *opened, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--threads", "1"]])
+def test_each_network_is_opened_once(sample: Path, flags: list[str]) -> None:
+    """Those that are opened beside the imports are those that the pipeline then takes."""
+    command = [sys.executable, "-c", COLD, "predict", sample, *flags]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment())
+    status, waiting, *opened = run.stderr.splitlines()[-1].split()
+    assert (status, waiting) == ("0", "0"), run.stderr
+    assert sorted(opened) == sorted(NETWORKS)

@@ -65,6 +65,10 @@ FLAGS = {
 }
 """What became of a flag of version 0.1, or replaces one that is expected."""
 
+NETWORKS = ("mien-base.onnx", "mesh478.onnx", "mesh468.onnx", "blazeface.onnx", "blendshapes.onnx")
+"""What `mien predict` loads, in order, unless flags that begin with `CHOOSING` say otherwise. It is opened beside imports."""
+CHOOSING = ("--help", "-h", "--version", "--model", "--detector", "--device", "--threads", "--no-blendshapes")
+
 TYPES = {"int|Literal[ten-crop].": "a whole number or ten-crop", "int.": "a whole number", "float.": "a number"}
 """Types in messages of cyclopts → words."""
 
@@ -97,7 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if debug:
         tokens.remove("--debug")
     try:
-        status = build(_command(tokens))(tokens)
+        command = _command(tokens)
+        if command == "predict" and arguments is None and not any(token.startswith(CHOOSING) for token in tokens):
+            from ..runtime.onnx import open_early
+
+            open_early(NETWORKS)
+        status = build(command)(tokens)
         sys.stdout.flush()
         return int(status or 0)
     except BrokenPipeError:
@@ -140,7 +149,8 @@ def build(command: str | None = None) -> App:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
-    app.register_install_completion_command(help="Install shell completion (bash, zsh, fish, powershell).")
+    if command is None:  # it is an option of no command; its module takes 8 ms
+        app.register_install_completion_command(help="Install shell completion (bash, zsh, fish, powershell).")
     for order, (title, commands) in enumerate(COMMANDS.items()):
         group = Group(title, sort_key=order)
         for place, (name, (target, summary)) in enumerate(commands.items()):

@@ -22,6 +22,7 @@ from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..inference.summary import Summary
 from ..io.files import check_output
 from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images, list_lines
+from ..runtime.onnx import give_back
 from ..types import Result
 from .flags import NO_FLAGS, Draw, Flags, annotated_copies, check_distinct
 from .terminal import STDIN, File, Json, counted, counting, for_programs, in_flags, note, table_console, write_line
@@ -96,6 +97,7 @@ def predict(
         check_output(elan, "--elan", (".eaf",), b"ANNOTATION_DOCUMENT", inputs=inputs, overwrite=overwrite)
     plot = _timeline(timeline, inputs, overwrite=overwrite) if timeline else None
     recognizer = load(**options.loading)
+    give_back()
     programs, began = for_programs(json), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     videos = any(isinstance(item, Clip) for item in items)

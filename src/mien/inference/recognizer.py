@@ -35,7 +35,7 @@ from ..registry import lookup
 from ..runtime.devices import CPU, Device, use
 from ..runtime.open_model import Batch, open_model
 from ..types import FACE, FOV, Box, Face, Gaze, Pose, Result
-from .following import Follower
+from .following import Follower, shape_change
 from .options import DEFAULTS
 from .smoothing import open_smoother
 
@@ -51,16 +51,16 @@ Outputs = dict[str, list[float]]  # role → output of the classifier for one fa
 
 
 class Predicted(NamedTuple):
-    """What is predicted for a face and may hold for the next frame of a video."""
+    """What is predicted for a face and may hold for the next frames of a video."""
 
     outputs: Outputs
     quality: float | None
     blendshapes: list[float] | None
 
 
-FRESH = 0.045
-"""Seconds for which predictions hold in a video that is smoothed: at 25 and 30 frames per second there are new ones in every
-second frame, from the face without its mirror image. Smoothing averages six or more of them."""
+HELD, STILL = 0.125, 0.008
+"""Seconds for which predictions hold in a video that is smoothed, three frames at 25 and 30 per second, and change of the mesh
+(`shape_change`) above which they end at once. Predictions are from the face without its mirror image."""
 
 ROLES = ("scores", "valence_arousal", "action_units")  # outputs of a card that become fields of a `Face`
 
@@ -428,8 +428,8 @@ class Stream:
         self._follower = Follower(recognizer.finder, detect_every) if recognizer.finder.detector is not None else None
         self._smoother = open_smoother(smooth, window, recognizer.card.calibration.threshold) if smooth else None
         # With detection in each frame, each is processed like an image.
-        self._fresh = FRESH if smooth and detect_every > 1 else 0.0
-        self._predicted: dict[int, tuple[float, Predicted]] = {}  # track → time and predictions
+        self._held = HELD if smooth and detect_every > 1 else 0.0
+        self._predicted: dict[int, tuple[float, Predicted, FoundFace]] = {}  # track → time, predictions and face
         self._now = -TICK  # time of the last frame, also of one that could not be read
 
     def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
@@ -473,13 +473,19 @@ class Stream:
         time, tracks = followed.time, followed.tracks
         if followed.cut:
             self._predicted = {}
-        entries = [self._predicted.get(track) for track in tracks]
-        entries = [entry if entry and abs(time - entry[0]) < self._fresh else None for entry in entries]
+        entries = [self._known(track, time, face) for track, face in zip(tracks, followed.faces, strict=True)]
         known = [entry and entry[1] for entry in entries]
-        faces, predicted = self.recognizer.describe_with(image.pixels, followed.faces, known, one_view=self._fresh > 0)
-        self._predicted = {track: entry or (time, new) for track, entry, new in zip(tracks, entries, predicted, strict=True)}
+        faces, predicted = self.recognizer.describe_with(image.pixels, followed.faces, known, one_view=self._held > 0)
+        new = [(time, *each) for each in zip(predicted, followed.faces, strict=True)]
+        self._predicted = {track: entry or made for track, entry, made in zip(tracks, entries, new, strict=True)}
         numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
         return self.recognizer.result(image, numbered)
+
+    def _known(self, track: int, time: float, face: FoundFace) -> tuple[float, Predicted, FoundFace] | None:
+        """Return the predictions of a track if they hold for its face."""
+        entry = self._predicted.get(track)
+        holds = entry is not None and abs(time - entry[0]) < self._held and shape_change(entry[2].points, face.points) < STILL
+        return entry if holds else None
 
 
 class _Segments:

@@ -2,17 +2,19 @@
 
 import base64
 import contextlib
+import ctypes
 import functools
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
 
-from ..cards import Card, bundled_file, no_weights
+from ..cards import WEIGHTS, Card, bundled_file, no_weights
 from ..errors import ConfigError, WeightsError, reason
 from .devices import AUTO, CPU, Device, choice
 
@@ -161,8 +163,9 @@ def bytes_overflow() -> bool:
     exact kernel is 2.6 times slower on processors with VNNI, so it is used only where needed.
     """
     with contextlib.suppress(OSError):  # Linux lists the instructions; elsewhere a product is computed, which takes longer.
-        if "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"):
-            return False
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if "vnni" in told or " avx2 " in told:
+            return "vnni" not in told
     session = _session(base64.b64decode(PRODUCT), onnxruntime.SessionOptions(), [(ON_CPU, {})])
     (product,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
     return np.asarray(product).item() != 4 * 255 * 127
@@ -186,6 +189,23 @@ def _quiet() -> Iterator[None]:
         onnxruntime.set_default_logger_severity(2)  # its own default
 
 
+_EARLY: dict[str, Future[onnxruntime.InferenceSession]] = {}  # path → session
+
+
+def open_early(names: Iterable[str]) -> None:
+    """Open bundled networks on a thread until `OnnxRuntime` asks for them: onnxruntime leaves the interpreter to others."""
+    options, pool = _options(threads=1), ThreadPoolExecutor(1)
+    for path in (str(WEIGHTS / name) for name in names):
+        _EARLY[path] = pool.submit(_session, path, options, [(ON_CPU, {})])
+    pool.shutdown(wait=False)
+
+
+def give_back() -> None:
+    """Return memory to the system that glibc keeps, for each thread, from the opening of networks; others need no such call."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 TOGETHER = 4
 """Batch size for images of 192 pixels and more with several threads or a GPU. A single thread uses batches of one: larger
 activations exceed the CPU cache and take up to 20 % longer per image."""
@@ -206,9 +226,10 @@ class OnnxRuntime:
             raise no_weights(name)
         self.device = present(choice())
         wanted = providers(self.device, onnxruntime.get_available_providers())
+        early = _EARLY.pop(str(model), None) if threads == 1 and arena and self.device == CPU else None
         try:
             try:
-                self.session = _session(model, _options(threads, arena=arena), wanted)
+                self.session = early.result() if early else _session(model, _options(threads, arena=arena), wanted)
             except Exception:
                 if not bytes_overflow():
                     raise
