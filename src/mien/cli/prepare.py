@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..data.audit import audit as run_audit
 from ..data.audit import clean_protocol, open_splits
-from ..data.audit.page import page
+from ..data.audit.report import page
 from ..data.datasets import open_dataset
 from ..data.datasets.listing import images_below
 from ..data.preparation import Align, Regions, Work, contact_sheet, curate
