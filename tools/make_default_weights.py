@@ -32,8 +32,7 @@ from torch import Tensor, nn
 
 from mien import cards, metrics, models
 from mien.cards import CARDS, WEIGHTS, sha256
-from mien.data.datasets import open_dataset
-from mien.data.datasets.fer2013 import label_votes
+from mien.data.datasets import fer2013, open_dataset
 from mien.exporting.graphs import trace
 from mien.exporting.precision import halved, quantize, with_convolutions
 from mien.faces.preprocessing import Preprocess
@@ -178,7 +177,7 @@ def measurable(config: TrainConfig, preprocess: Preprocess, root: Path | None) -
     test = split_of(images, config, first)
     found = {}
     for split, part in (("validation", validation.parts[0]), ("test", test)):
-        distribution, kept = label_votes(part.targets["votes"].numpy(), "majority")
+        distribution, kept = fer2013.label_votes(part.targets["votes"].numpy(), "majority")
         crowd = np.where(kept, distribution.argmax(1), -1)
         found["fer2013", split] = _fed(
             Mixture([part]), preprocess, part.targets["label"].numpy(), crowd, _unique(part, first, split)
