@@ -163,9 +163,9 @@ def bytes_overflow() -> bool:
     exact kernel is 2.6 times slower on processors with VNNI, so it is used only where needed.
     """
     with contextlib.suppress(OSError):  # Linux lists the instructions; elsewhere a product is computed, which takes longer.
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        if "vnni" in told or " avx2 " in told:
-            return "vnni" not in told
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if "vnni" in flags or " avx2 " in flags:
+            return "vnni" not in flags
     session = _session(base64.b64decode(PRODUCT), onnxruntime.SessionOptions(), [(ON_CPU, {})])
     (product,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
     return np.asarray(product).item() != 4 * 255 * 127
