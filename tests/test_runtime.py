@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mien
 from mien import cards
+from mien.cli import NETWORKS
 from mien.errors import UnknownName, WeightsError
 from mien.runtime import onnx as sessions
 from mien.runtime.onnx import OnnxRuntime
@@ -175,3 +177,12 @@ def test_bundled_weights_are_checked_before_they_run(tmp_path: Path, monkeypatch
     with pytest.raises(WeightsError) as caught:
         weights.bundled_file("blazeface.onnx")
     assert caught.value.value == weights.sha256(tmp_path / "blazeface.onnx")
+
+
+def test_what_predict_opens_early_is_what_it_loads() -> None:
+    """A network that is not asked for would be opened for nothing; each is used once."""
+    sessions.open_early(NETWORKS)
+    early = dict(sessions._EARLY)
+    mien.load()
+    assert early and not sessions._EARLY
+    assert all(session.result().get_inputs() for session in early.values())
